@@ -1,0 +1,39 @@
+"""budgetnets: a zoo of residual networks for small images under a parameter budget.
+
+`import budgetnets` registers every variant with timm. See README.md and the documentation.
+"""
+
+from .blocks import BasicBlock, Bottleneck, GridPool, SqueezeExcite, make_skip
+from .budget import count_macs, count_memory, count_params
+from .network import BudgetResNet, build_resnet
+from .registry import create, default_cfgs, list_models, register_all
+from .spec import ResNetSpec
+from .state import WeightsError, WeightsIntegrity, WeightsMismatch, WeightsUnavailable
+from .variants import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
+
+__version__ = "0.1.0"
+
+register_all()  # timm appends to __all__ as it registers, so the public names are listed after it
+
+__all__ = [
+    "CIFAR10_CLASSES",
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
+    "BasicBlock",
+    "Bottleneck",
+    "BudgetResNet",
+    "GridPool",
+    "ResNetSpec",
+    "SqueezeExcite",
+    "WeightsError",
+    "WeightsIntegrity",
+    "WeightsMismatch",
+    "WeightsUnavailable",
+    "build_resnet",
+    "count_macs",
+    "count_memory",
+    "count_params",
+    "create",
+    "list_models",
+    "make_skip",
+]

@@ -1,0 +1,192 @@
+"""The parts: residual blocks, squeeze-and-excitation, the skip and the pool, each usable by itself.
+
+Maps are (B, C, H, W). Sizes in the shape comments: B images, C channels in, D channels out, H x W pixels, s stride.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from timm.layers import DropPath, SelectAdaptivePool2d, create_act_layer, get_norm_layer
+from torch import nn
+
+POOL_TYPES = ("avg", "max", "avgmax", "catavgmax", "")
+
+
+def conv_norm(in_width: int, width: int, kernel_size: int, stride: int, norm: str, **dd: Any) -> tuple[nn.Conv2d, Any]:
+    """Return a bias-free convolution padded by half its kernel, and the norm layer that follows it."""
+    conv = nn.Conv2d(in_width, width, kernel_size, stride, kernel_size // 2, bias=False, **dd)
+    return conv, get_norm_layer(norm)(width, **dd)  # type: ignore[misc]  # None only for an empty name
+
+
+def make_act(act: str, **dd: Any) -> nn.Module:
+    """Return timm's activation layer of that name, in place where it can be."""
+    return create_act_layer(act, inplace=True, **(dd if act == "prelu" else {}))  # type: ignore[return-value]
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from all channels' means.
+
+    Args:
+        width: channels of the map.
+        reduction: the squeeze has max(1, width // reduction) channels, not rounded.
+        bias: whether the two layers have biases (report R2: yes; R4: no).
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3.
+    """
+
+    def __init__(self, width: int, reduction: int = 16, bias: bool = True, **dd: Any) -> None:
+        super().__init__()
+        squeeze_width = max(1, width // reduction)
+        self.fc1 = nn.Conv2d(width, squeeze_width, 1, bias=bias, **dd)
+        self.act = nn.ReLU(inplace=True)
+        self.fc2 = nn.Conv2d(squeeze_width, width, 1, bias=bias, **dd)
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        s = x.mean((2, 3), keepdim=True)  # (B, C, H, W) -> (B, C, 1, 1)
+        s = self.act(self.fc1(s))  # (B, C, 1, 1) -> (B, C/r, 1, 1)
+        s = self.gate(self.fc2(s))  # (B, C/r, 1, 1) -> (B, C, 1, 1)
+        return x * s
+
+
+def make_skip(
+    in_width: int, out_width: int, stride: int = 1, kernel_size: int = 1, norm: str = "batchnorm2d", **dd: Any
+) -> nn.Module:
+    """Return a block's skip: the identity where the map keeps its shape, else a convolution and a norm.
+
+    Args:
+        in_width, out_width: channels before and after.
+        stride: the block's stride.
+        kernel_size: K, odd, padded K // 2; no effect on the identity.
+        norm: norm layer, by timm's name.
+
+    Source: He et al., "Deep Residual Learning" (arXiv 1512.03385), section 3.3, option B; K after report R2.
+    """
+    if stride == 1 and in_width == out_width:
+        return nn.Identity()
+    conv, norm_layer = conv_norm(in_width, out_width, kernel_size, stride, norm, **dd)
+    return nn.Sequential(OrderedDict(conv=conv, norm=norm_layer))
+
+
+class BasicBlock(nn.Module):
+    """Two F x F convolutions beside a skip: act(main(x) + skip(x)).
+
+    Args:
+        in_width, width: channels before and after; the map leaves with `width`.
+        stride: stride of the first convolution and of the skip.
+        kernel_size: F, odd, padded F // 2.
+        skip_kernel_size: K, side of a projecting skip's kernel.
+        se_reduction: reduction of a squeeze-and-excitation after the second norm; None for none.
+        se_bias: whether its layers have biases.
+        act, norm: by timm's names.
+        drop_path: probability of leaving out the main branch for an image while training.
+        drop: dropout after the final activation (report R2).
+
+    Source: He et al. (arXiv 1512.03385), figure 5, left.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_width: int,
+        width: int,
+        stride: int = 1,
+        kernel_size: int = 3,
+        skip_kernel_size: int = 1,
+        se_reduction: int | None = None,
+        se_bias: bool = True,
+        act: str = "relu",
+        norm: str = "batchnorm2d",
+        drop_path: float = 0.0,
+        drop: float = 0.0,
+        **dd: Any,
+    ) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = conv_norm(in_width, width, kernel_size, stride, norm, **dd)
+        self.act1 = make_act(act, **dd)
+        self.conv2, self.norm2 = conv_norm(width, width, kernel_size, 1, norm, **dd)
+        self.se = SqueezeExcite(width, se_reduction, se_bias, **dd) if se_reduction else nn.Identity()
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.skip = make_skip(in_width, width, stride, skip_kernel_size, norm, **dd)
+        self.act2 = make_act(act, **dd)
+        self.drop = nn.Dropout(drop) if drop else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act1(self.norm1(self.conv1(x)))  # (B, C, H, W) -> (B, D, H/s, W/s)
+        y = self.norm2(self.conv2(y))
+        y = self.drop_path(self.se(y))
+        y = self.act2(y + self.skip(x))
+        return self.drop(y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, F x F and 1x1 convolutions beside a skip; the map leaves with 4 x width channels.
+
+    Arguments as `BasicBlock`; the stride is on the F x F convolution.
+
+    Source: He et al. (arXiv 1512.03385), figure 5, right; report R3's ResNet-50, -101 and -152.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_width: int,
+        width: int,
+        stride: int = 1,
+        kernel_size: int = 3,
+        skip_kernel_size: int = 1,
+        se_reduction: int | None = None,
+        se_bias: bool = True,
+        act: str = "relu",
+        norm: str = "batchnorm2d",
+        drop_path: float = 0.0,
+        drop: float = 0.0,
+        **dd: Any,
+    ) -> None:
+        super().__init__()
+        out_width = width * self.expansion
+        self.conv1, self.norm1 = conv_norm(in_width, width, 1, 1, norm, **dd)
+        self.act1 = make_act(act, **dd)
+        self.conv2, self.norm2 = conv_norm(width, width, kernel_size, stride, norm, **dd)
+        self.act2 = make_act(act, **dd)
+        self.conv3, self.norm3 = conv_norm(width, out_width, 1, 1, norm, **dd)
+        self.se = SqueezeExcite(out_width, se_reduction, se_bias, **dd) if se_reduction else nn.Identity()
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.skip = make_skip(in_width, out_width, stride, skip_kernel_size, norm, **dd)
+        self.act3 = make_act(act, **dd)
+        self.drop = nn.Dropout(drop) if drop else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act1(self.norm1(self.conv1(x)))  # (B, C, H, W) -> (B, D/4, H, W)
+        y = self.act2(self.norm2(self.conv2(y)))  # (B, D/4, H, W) -> (B, D/4, H/s, W/s)
+        y = self.norm3(self.conv3(y))  # (B, D/4, H/s, W/s) -> (B, D, H/s, W/s)
+        y = self.drop_path(self.se(y))
+        y = self.act3(y + self.skip(x))
+        return self.drop(y)
+
+
+class GridPool(SelectAdaptivePool2d):
+    """Pool a map of any size to a fixed grid and flatten it: the P pool of the reports.
+
+    A P x P average pool with stride P leaves a grid of (map side / P) cells a side. Pooling to that grid adaptively
+    gives the same values at the size the network was made for, and keeps the classifier's input at every other size.
+
+    Args:
+        grid: cells a side; 1 pools globally.
+        pool_type: "avg", "max", "avgmax", "catavgmax", or "" to pass the map through unpooled and unflattened.
+    """
+
+    def __init__(self, grid: int = 1, pool_type: str = "avg") -> None:
+        if pool_type not in POOL_TYPES:
+            raise ValueError(f"global_pool={pool_type!r} is unknown; use one of {', '.join(map(repr, POOL_TYPES))}")
+        super().__init__(output_size=grid, pool_type=pool_type, flatten=bool(pool_type))
+        self.grid = grid
+
+    def feat_mult(self) -> int:
+        """Return how many values are left per channel of the map."""
+        return super().feat_mult() * self.grid**2

@@ -1,0 +1,187 @@
+"""What a network costs, by arithmetic on its spec: exact parameters, multiply-adds and memory, nothing built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .spec import ACTIVATIONS, NORMS, STEM_KERNEL_SIZE, ResNetSpec, Stage
+from .variants import find_variant
+
+BYTES_PER_VALUE = 4  # fp32
+
+
+def count_params(network: Any, *letters: Any, max_params: int | None = None, **options: Any) -> int:
+    """Return the exact number of learned parameters of a network, without building it.
+
+    Args:
+        network: a variant's name, a `ResNetSpec`, or N, followed by build_resnet's other arguments:
+            `count_params(N, B, C, F, K, P, **options)`.
+        max_params: refuse a network with more parameters, as `build_resnet` does.
+
+    Raises:
+        TypeError, ValueError: as `build_resnet`.
+    """
+    return _count(spec_params, network, letters, max_params, options)
+
+
+def count_macs(network: Any, *letters: Any, max_params: int | None = None, **options: Any) -> int:
+    """Return the exact multiply-adds of one image's forward pass: convolutions and linear layers, without biases.
+
+    That is half of what `torch.utils.flop_counter.FlopCounterMode` counts. Arguments and errors as `count_params`.
+    """
+    return _count(spec_macs, network, letters, max_params, options)
+
+
+def count_memory(network: Any, *letters: Any, max_params: int | None = None, **options: Any) -> int:
+    """Return the peak bytes of fp32 activations while one image passes through the network at inference.
+
+    Counted are the maps that live at once, one layer after the other: a convolution, pool or linear layer holds its
+    input and its output, and a block's input stays until its skip has used it. Norms, activations, the scaling of
+    squeeze-and-excitation and the addition work in place, as inference engines do; a block computes its main branch
+    before its skip. Weights and the convolutions' own scratch space come on top. Arguments and errors as
+    `count_params`.
+    """
+    return _count(spec_memory, network, letters, max_params, options)
+
+
+def check_budget(spec: ResNetSpec, max_params: int) -> None:
+    """Raise ValueError, with the excess, when the network has more than `max_params` parameters."""
+    if isinstance(max_params, bool) or not isinstance(max_params, int) or max_params < 1:
+        raise ValueError(f"max_params={max_params!r} must be a positive integer, or None for no limit")
+    params = spec_params(spec)
+    if params > max_params:
+        raise ValueError(
+            f"the network has {params:,} parameters, {params - max_params:,} over max_params={max_params:,}; "
+            "use fewer blocks or channels, smaller kernels, or a larger budget"
+        )
+
+
+def _count(
+    count: Callable[[ResNetSpec], int],
+    network: Any,
+    letters: tuple[Any, ...],
+    max_params: int | None,
+    options: dict[str, Any],
+) -> int:
+    if isinstance(network, str | ResNetSpec) and letters:
+        raise TypeError(
+            f"{letters!r} after a {'variant' if isinstance(network, str) else 'spec'}: give either a variant's name "
+            "or a spec with options, or N, B, C, F, K, P"
+        )
+    if isinstance(network, ResNetSpec):
+        spec = network.replace(**options) if options else network
+    elif isinstance(network, str):
+        spec = find_variant(network).spec.replace(**options)
+    else:
+        spec = ResNetSpec.from_letters(network, *letters, **options)
+    if max_params is not None:
+        check_budget(spec, max_params)
+    return count(spec)
+
+
+def spec_params(spec: ResNetSpec) -> int:
+    """Learned parameters of a spec, classifier included."""
+    total = _conv(spec.in_chans, spec.widths[0], STEM_KERNEL_SIZE) + NORMS[spec.norm] * spec.widths[0]
+    total += ACTIVATIONS[spec.act]
+    if spec.se == "stem":
+        total += _se_params(spec, spec.widths[0])
+    for stage in spec.stages:
+        total += _block_params(spec, stage, stage.in_width) + (stage.blocks - 1) * _block_params(
+            spec, stage, stage.out_width
+        )
+        if stage.projects:
+            total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size)
+            total += NORMS[spec.norm] * stage.out_width
+    if spec.num_classes:
+        total += (spec.num_features * spec.grid**2 + 1) * spec.num_classes
+    return total
+
+
+def spec_macs(spec: ResNetSpec) -> int:
+    """Multiply-adds of a spec's convolutions and linear layers for one image of its input size."""
+    total = _conv(spec.in_chans, spec.widths[0], STEM_KERNEL_SIZE) * spec.input_size**2
+    if spec.se == "stem":
+        total += _se_macs(spec, spec.widths[0])
+    for stage in spec.stages:
+        total += _block_macs(spec, stage, stage.in_width, stage.in_size)
+        total += (stage.blocks - 1) * _block_macs(spec, stage, stage.out_width, stage.out_size)
+        if stage.projects:
+            total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size) * stage.out_size**2
+    return total + spec.num_features * spec.grid**2 * spec.num_classes
+
+
+def spec_memory(spec: ResNetSpec) -> int:
+    """Peak bytes of fp32 activations of a spec for one image of its input size; the rules are count_memory's."""
+    stem_map = spec.widths[0] * spec.input_size**2
+    peak = spec.in_chans * spec.input_size**2 + stem_map
+    if spec.se == "stem":
+        peak = max(peak, stem_map + _se_values(spec, spec.widths[0]))
+    for stage in spec.stages:
+        peak = max(peak, _block_peak(spec, stage, first=True))
+        if stage.blocks > 1:
+            peak = max(peak, _block_peak(spec, stage, first=False))
+    pooled = spec.num_features * spec.grid**2
+    peak = max(peak, spec.num_features * spec.final_size**2 + pooled, pooled + spec.num_classes)
+    return BYTES_PER_VALUE * peak
+
+
+def _conv(in_width: int, out_width: int, kernel_size: int) -> int:
+    return in_width * out_width * kernel_size**2  # no bias: a norm follows each convolution
+
+
+def _block_convs(spec: ResNetSpec, stage: Stage, in_width: int) -> tuple[int, ...]:
+    """Weights of each convolution on a block's main branch."""
+    width, kernel = stage.width, stage.kernel_size
+    if spec.block == "basic":
+        return _conv(in_width, width, kernel), _conv(width, width, kernel)
+    return _conv(in_width, width, 1), _conv(width, width, kernel), _conv(width, stage.out_width, 1)
+
+
+def _block_params(spec: ResNetSpec, stage: Stage, in_width: int) -> int:
+    convs = _block_convs(spec, stage, in_width)
+    norms = NORMS[spec.norm] * (stage.width * (len(convs) - 1) + stage.out_width)
+    se = _se_params(spec, stage.out_width) if spec.se == "block" else 0
+    return sum(convs) + norms + se + ACTIVATIONS[spec.act] * len(convs)
+
+
+def _block_macs(spec: ResNetSpec, stage: Stage, in_width: int, in_size: int) -> int:
+    first, *rest = _block_convs(spec, stage, in_width)
+    # The basic block strides in its first convolution, the bottleneck in its second.
+    first_size = stage.out_size if spec.block == "basic" else in_size
+    se = _se_macs(spec, stage.out_width) if spec.se == "block" else 0
+    return first * first_size**2 + sum(rest) * stage.out_size**2 + se
+
+
+def _block_peak(spec: ResNetSpec, stage: Stage, first: bool) -> int:
+    """Most values alive at once while a block runs; its input waits for the skip all the while."""
+    in_size = stage.in_size if first else stage.out_size
+    block_input = (stage.in_width if first else stage.out_width) * in_size**2
+    narrow, out = stage.width * stage.out_size**2, stage.out_width * stage.out_size**2
+    if spec.block == "basic":
+        main = narrow + out  # the second convolution's input and output
+    else:
+        squeezed = stage.width * in_size**2
+        main = max(squeezed + narrow, narrow + out)
+    if spec.se == "block":
+        main = max(main, out + _se_values(spec, stage.out_width))
+    if first and stage.projects:
+        main = max(main, 2 * out)  # the main branch's result waits while the skip is computed
+    return block_input + main
+
+
+def _se_width(spec: ResNetSpec, width: int) -> int:
+    return max(1, width // spec.se_reduction)
+
+
+def _se_params(spec: ResNetSpec, width: int) -> int:
+    squeeze = _se_width(spec, width)
+    return 2 * width * squeeze + (width + squeeze if spec.se_bias else 0)
+
+
+def _se_macs(spec: ResNetSpec, width: int) -> int:
+    return 2 * width * _se_width(spec, width)
+
+
+def _se_values(spec: ResNetSpec, width: int) -> int:
+    return width + _se_width(spec, width)  # a layer's input and output beside the map that is scaled

@@ -1,0 +1,395 @@
+"""The network: BudgetResNet, built from a spec, and build_resnet, its factory from the reports' six letters."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Dict, List, Optional, Tuple, Union  # noqa: UP035  # TorchScript reads the old names
+
+import torch
+from timm.layers import calculate_drop_path_rates
+from timm.models import checkpoint_seq
+from timm.models._features import feature_take_indices
+from torch import nn
+
+from .blocks import BasicBlock, Bottleneck, GridPool, SqueezeExcite, conv_norm, make_act
+from .budget import check_budget
+from .spec import STEM_KERNEL_SIZE, ResNetSpec, Stage, check_options
+from .state import check_values
+from .variants import CIFAR10_MEAN, CIFAR10_STD
+
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+GENERIC_NAME = "budget_resnet"  # timm's name for any network of the family
+MOST_PARAMS = 500_000_000  # nothing larger is ever allocated: two gigabytes in fp32
+
+
+def check_images(x: torch.Tensor, in_chans: int) -> None:
+    """Raise for input that is not normalized float images in (B, C, H, W); TorchScript, FX and export keep it."""
+    if torch.jit.is_tracing():
+        return
+    if x.dim() == 3:
+        raise ValueError(f"the images have shape {list(x.shape)}; add the batch dimension: images.unsqueeze(0)")
+    if x.dim() != 4:
+        raise ValueError(f"the images have shape {list(x.shape)}; give (batch, {in_chans}, height, width)")
+    if x.shape[1] != in_chans:
+        hint = f"give (batch, {in_chans}, height, width), or build the network with in_chans={x.shape[1]}"
+        if x.shape[3] == in_chans:
+            hint = "the channels are last; use images.permute(0, 3, 1, 2)"
+        raise ValueError(f"the images have shape {list(x.shape)}, the network takes {in_chans} channels: {hint}")
+    if not x.is_floating_point():
+        raise TypeError(
+            f"the images have dtype {x.dtype}; give normalized floats, as budgetnets.transforms(name) makes them "
+            "(uint8: images / 255, less the mean, over the std)"
+        )
+
+
+torch.fx.wrap("check_images")
+
+
+class BudgetResNet(nn.Module):
+    """A residual network for small images, built from a `ResNetSpec`, with timm's model interface.
+
+    Args:
+        spec: the architecture. It stays on the network as `spec`, and follows `reset_classifier` and pruning.
+        global_pool: "avg", "max", "avgmax", "catavgmax", or "" (no pool; only without a classifier).
+        device, dtype: where and as what the parameters are made.
+
+    Attributes:
+        spec: what the network is; None once it is pruned to the stem alone.
+        class_names: what the classifier's outputs mean, where that is known, else None.
+
+    Raises:
+        ValueError: more than 500 million parameters, or an unknown pool.
+    """
+
+    def __init__(
+        self,
+        spec: ResNetSpec,
+        *,
+        global_pool: str = "avg",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        check_budget(spec, MOST_PARAMS)
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        # Annotated here and not on the class, where TorchScript would read the annotations.
+        self.spec: ResNetSpec | None = spec
+        self.class_names: tuple[str, ...] | None = None
+        self.num_classes = spec.num_classes
+        self.in_chans = spec.in_chans
+        self.num_features = spec.num_features
+        self.grid = spec.grid
+        self.drop_rate = spec.drop_rate
+        self.grad_checkpointing = False
+
+        conv, norm = conv_norm(spec.in_chans, spec.widths[0], STEM_KERNEL_SIZE, 1, spec.norm, **dd)
+        se = SqueezeExcite(spec.widths[0], spec.se_reduction, spec.se_bias, **dd) if spec.se == "stem" else nn.Identity()
+        self.stem = nn.Sequential(OrderedDict(conv=conv, norm=norm, act=make_act(spec.act, **dd), se=se))
+
+        drop_paths = iter(calculate_drop_path_rates(spec.drop_path_rate, sum(spec.blocks)))
+        self.stages = nn.Sequential(*(_make_stage(spec, stage, drop_paths, dd) for stage in spec.stages))
+        self.feature_info = _feature_info(spec)
+
+        self.global_pool = GridPool(self.grid, global_pool)
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self.head_drop = nn.Dropout(spec.drop_rate)
+        self.head = self._make_head(dd)
+        self.init_weights()
+
+    def _make_head(self, dd: dict[str, Any]) -> nn.Module:
+        if not self.num_classes:
+            return nn.Identity()
+        if not self.global_pool.pool_type:
+            raise ValueError(
+                f"global_pool='' leaves a map, which a classifier of {self.num_classes} classes cannot take; "
+                "use num_classes=0 with it"
+            )
+        return nn.Linear(self.head_hidden_size, self.num_classes, **dd)
+
+    @torch.jit.ignore
+    def init_weights(self) -> None:
+        """Initialize all weights as `spec.init` says; "default" leaves PyTorch's."""
+        init = self.spec.init if self.spec else "default"
+        if init == "default":
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                if init == "normal":
+                    nn.init.normal_(module.weight, std=0.01)
+                elif init == "he" and isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                else:
+                    nn.init.xavier_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # Norm layers start at weight 1 and bias 0 by themselves.
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the last stage's map, (B, in_chans, H, W) -> (B, num_features, H/s, W/s)."""
+        check_images(x, self.in_chans)
+        x = self.stem(x)  # (B, in_chans, H, W) -> (B, C, H, W)
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq(self.stages, x, flatten=True)
+        return self.stages(x)  # (B, C, H, W) -> (B, num_features, H/s, W/s)
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Return the logits of a map (B, num_features, h, w), or with `pre_logits` what the classifier takes."""
+        x = self.global_pool(x)  # (B, num_features, h, w) -> (B, head_hidden_size)
+        x = self.head_drop(x)
+        return x if pre_logits else self.head(x)  # (B, head_hidden_size) -> (B, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits of normalized float images, (B, in_chans, H, W) -> (B, num_classes).
+
+        Raises:
+            TypeError: the images are not floats.
+            ValueError: they have another shape.
+        """
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: torch.Tensor,
+        indices: Optional[Union[int, List[int]]] = None,  # noqa: UP006, UP007, UP045
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Union[List[torch.Tensor], Tuple[torch.Tensor, List[torch.Tensor]]]:  # noqa: UP006, UP007
+        """Return the last map and the maps after the stem (index 0) and each stage (1 to N), as timm's models do.
+
+        Args:
+            x: images (B, in_chans, H, W).
+            indices: maps to return: the last n for an integer, those numbers for a sequence, all for None.
+            norm: accepted as timm passes it; each map is already normalized and activated.
+            stop_early: compute no stage after the last map asked for.
+            output_fmt: "NCHW", the only one.
+            intermediates_only: return the list of maps alone.
+        """
+        assert output_fmt == "NCHW", "the maps of a convolutional network are NCHW"
+        check_images(x, self.in_chans)
+        intermediates: List[torch.Tensor] = []  # noqa: UP006
+        take_indices, max_index = feature_take_indices(len(self.stages) + 1, indices)
+        x = self.stem(x)
+        if 0 in take_indices:
+            intermediates.append(x)
+        if torch.jit.is_scripting() or not stop_early:  # TorchScript cannot slice modules
+            stages = self.stages
+        else:
+            stages = self.stages[:max_index]
+        for i, stage in enumerate(stages):
+            if self.grad_checkpointing and not torch.jit.is_scripting():
+                x = checkpoint_seq(stage, x)
+            else:
+                x = stage(x)
+            if i + 1 in take_indices:
+                intermediates.append(x)
+        if intermediates_only:
+            return intermediates
+        return x, intermediates
+
+    @torch.jit.ignore
+    def prune_intermediate_layers(
+        self,
+        indices: Union[int, List[int]] = 1,  # noqa: UP006, UP007
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> List[int]:  # noqa: UP006
+        """Cut off the stages after the last map asked for, and the classifier with them; return the maps' numbers.
+
+        Arguments as `forward_intermediates` and timm's models; `prune_norm` has nothing to act on. With
+        `prune_head=False` the classifier stays if all stages do.
+        """
+        take_indices, max_index = feature_take_indices(len(self.stages) + 1, indices)
+        ends_earlier = max_index < len(self.stages)
+        if ends_earlier:
+            self.stages = self.stages[:max_index]
+            self.num_features = self.feature_info[max_index]["num_chs"]
+            self.grid = 1
+            self.spec = self._pruned_spec(max_index)
+        if ends_earlier or prune_head:
+            self.reset_classifier(0, "")
+        return take_indices
+
+    def _pruned_spec(self, num_layers: int) -> ResNetSpec | None:
+        if self.spec is None or num_layers == 0:
+            return None
+        letters = self.spec.to_dict()
+        letters |= {name: letters[name][:num_layers] for name in ("B", "C", "F", "K", "strides")}
+        return ResNetSpec.from_dict(letters | {"N": num_layers, "P": None})
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """Return the classifier: a linear layer, or an identity in a headless network."""
+        return self.head
+
+    @torch.jit.ignore
+    def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:  # noqa: UP045
+        """Give the network a new classifier, freshly initialized by PyTorch's default.
+
+        Args:
+            num_classes: its outputs; 0 leaves it out.
+            global_pool: another pool; None keeps the present one, "" passes the map through (num_classes=0 only).
+
+        Raises:
+            TypeError, ValueError: a number or a pool that is not possible. The network is then unchanged.
+        """
+        pool_type = self.global_pool.pool_type if global_pool is None else global_pool
+        checked = (self.spec or ResNetSpec((1,), (1,))).replace(num_classes=num_classes)
+        if checked.num_classes and not pool_type:
+            raise ValueError(
+                f"reset_classifier({num_classes}) needs a pool, and this network has none; "
+                f"use reset_classifier({num_classes}, 'avg')"
+            )
+        reference = self.stem[0].weight
+        pool = GridPool(self.grid, pool_type)
+        self.spec = checked if self.spec else None
+        self.num_classes = checked.num_classes
+        self.class_names = None
+        self.global_pool = pool.train(self.training)
+        self.head_hidden_size = self.num_features * pool.feat_mult()
+        self.head = self._make_head({"device": reference.device, "dtype": reference.dtype}).train(self.training)
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its maps: less memory, more time."""
+        self.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> Dict[str, str]:  # noqa: UP006
+        """Return timm's patterns that order the parameters from stem to head, by stage or by block."""
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):  # noqa: ANN201
+        """Load as torch does, after refusing what torch would let through: integer or complex tensors, NaN, infinity.
+
+        Raises:
+            WeightsMismatch: such a tensor; nothing is loaded then.
+        """
+        check_values(state_dict, self.state_dict(), "the state dict")
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+def _make_stage(spec: ResNetSpec, stage: Stage, drop_paths: Iterator[Any], dd: dict[str, Any]) -> nn.Sequential:
+    block = BLOCKS[spec.block]
+    return nn.Sequential(
+        *(
+            block(
+                stage.in_width if i == 0 else stage.out_width,
+                stage.width,
+                stride=stage.stride if i == 0 else 1,
+                kernel_size=stage.kernel_size,
+                skip_kernel_size=stage.skip_kernel_size,
+                se_reduction=spec.se_reduction if spec.se == "block" else None,
+                se_bias=spec.se_bias,
+                act=spec.act,
+                norm=spec.norm,
+                drop_path=drop_path,
+                drop=spec.block_drop_rate,
+                **dd,
+            )
+            for i, drop_path in enumerate(islice(drop_paths, stage.blocks))
+        )
+    )
+
+
+def _feature_info(spec: ResNetSpec) -> list[dict[str, Any]]:
+    """Return what timm's feature extraction reads: channels, stride and module of each map it can take."""
+    info: list[dict[str, Any]] = [{"num_chs": spec.widths[0], "reduction": 1, "module": "stem"}]
+    for stage in spec.stages:
+        reduction = info[-1]["reduction"] * stage.stride
+        info.append({"num_chs": stage.out_width, "reduction": reduction, "module": f"stages.{stage.index}"})
+    return info
+
+
+def timm_config(spec: ResNetSpec) -> dict[str, Any]:
+    """Return timm's pretrained_cfg for a network of the family, without weights.
+
+    `crop_pct` is 1.0: timm's default of 0.875 would enlarge a 32-pixel image to 36 and crop it.
+    """
+    return {
+        "input_size": (spec.in_chans, spec.input_size, spec.input_size),
+        "pool_size": (spec.final_size, spec.final_size),
+        "num_classes": spec.num_classes,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": CIFAR10_MEAN,
+        "std": CIFAR10_STD,
+        "first_conv": "stem.conv",
+        "classifier": "head",
+        "license": "apache-2.0",
+    }
+
+
+def build_resnet(
+    N: int,
+    B: Any,
+    C: Any,
+    F: Any = 3,
+    K: Any = 1,
+    P: int | None = None,
+    *,
+    strides: Any = None,
+    se: str | None = None,
+    se_reduction: int = 16,
+    se_bias: bool = True,
+    block: str = "basic",
+    act: str = "relu",
+    norm: str = "batchnorm2d",
+    drop_rate: float = 0.0,
+    block_drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    num_classes: int = 10,
+    in_chans: int = 3,
+    input_size: int = 32,
+    init: str = "default",
+    max_params: int | None = None,
+    **unknown: Any,
+) -> BudgetResNet:
+    """Return a new network of the family, randomly initialized.
+
+    Args:
+        N: residual layers.
+        B: residual blocks in each layer.
+        C: channels of each layer.
+        F: kernel of the blocks' convolutions.
+        K: kernel of the skip convolutions.
+        P: average-pool kernel before the classifier; None: the final map's side, 32 / 2^(N-1) at the usual strides.
+        max_params: refuse a network with more parameters, before it is built.
+
+    B, C, F, K and `strides` take one integer for all layers or a sequence of N. The options are those of
+    `ResNetSpec`, which explains each.
+
+    Raises:
+        TypeError, ValueError: as `ResNetSpec`; an unknown option is answered with the nearest known one.
+        ValueError: the network has more than `max_params` parameters; the message says how many more.
+
+    Source: the notation of report R2, section 2, after "Efficient ResNets" (arXiv 2306.12100).
+    """
+    check_options(unknown)
+    spec = ResNetSpec.from_letters(
+        *(N, B, C, F, K, P),
+        strides=strides,
+        se=se,
+        se_reduction=se_reduction,
+        se_bias=se_bias,
+        block=block,
+        act=act,
+        norm=norm,
+        drop_rate=drop_rate,
+        block_drop_rate=block_drop_rate,
+        drop_path_rate=drop_path_rate,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        input_size=input_size,
+        init=init,
+    )
+    if max_params is not None:
+        check_budget(spec, max_params)
+    model = BudgetResNet(spec)
+    # What timm needs to save and push the network, and to build it again from what was saved.
+    model.pretrained_cfg = model.default_cfg = timm_config(spec) | {"architecture": GENERIC_NAME}
+    model._model_args = spec.to_dict()
+    return model

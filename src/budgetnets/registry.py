@@ -1,0 +1,169 @@
+"""The zoo's door: every variant registered with timm, and create() and list_models() in front of it."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import timm
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._registry import _model_entrypoints, _model_to_module
+from torch import nn
+
+from .budget import check_budget
+from .network import GENERIC_NAME, BudgetResNet, timm_config
+from .spec import LETTERS, OPTIONS, ResNetSpec, did_you_mean
+from .variants import VARIANTS, Variant, Weights, find_variant, find_weights
+from .weights import check_foreign, names_its_own_source, registered_state_dict
+
+TIMM_MODULE = "budgetnets"  # what timm.list_models(module=...) calls the zoo
+SMALL_DEFAULT = {"N": 3, "B": 1, "C": [16, 32, 64]}  # what budget_resnet builds when it is told nothing
+
+
+def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Return a network of the zoo; a thin door to `timm.create_model`.
+
+    Args:
+        name: a variant, with or without a weights' tag ("resnet9_cifar", "resnet9_cifar.<tag>"), "budget_resnet", or
+            timm's "hf-hub:" and "local-dir:" names of networks of this family.
+        pretrained: load the trained weights. The network then comes back in eval mode.
+        **kwargs: `num_classes`, `in_chans`, `features_only`, `global_pool`, `drop_rate`, ... as timm takes them.
+
+    Raises:
+        ValueError: an unknown name, answered with the nearest known one.
+        WeightsUnavailable, WeightsIntegrity, WeightsMismatch: the weights cannot be had as they were published.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r} must be a string such as 'resnet9_cifar'")
+    if ":" not in name and name.partition(".")[0] != GENERIC_NAME:
+        find_weights(name)
+    model = timm.create_model(name, pretrained=pretrained, **kwargs)
+    return model.eval() if pretrained else model
+
+
+def list_models(filter: str = "", pretrained: bool = False, max_params: int | None = None) -> list[str]:
+    """Return the names of the zoo's variants, in the table's order.
+
+    Args:
+        filter: a shell pattern such as "resnet9*"; empty for all.
+        pretrained: only those with trained weights, as `<variant>.<tag>`.
+        max_params: only those with at most so many parameters.
+
+    Raises:
+        TypeError: a filter that is no string.
+    """
+    if not isinstance(filter, str):
+        raise TypeError(f"filter={filter!r} must be a shell pattern, a string such as 'resnet9*'")
+    rows = [row for row in VARIANTS.values() if max_params is None or row.params <= max_params]
+    names = [f"{row.name}.{w.tag}" for row in rows for w in row.weights] if pretrained else [row.name for row in rows]
+    return [name for name in names if not filter or fnmatch.fnmatch(name, filter)]
+
+
+def register_all() -> None:
+    """Register every variant and the generic network with timm; a second call changes nothing.
+
+    Raises:
+        RuntimeError: timm or another package already has a model of one of our names.
+    """
+    _register(GENERIC_NAME, _create_generic)
+    for row in VARIANTS.values():
+        _register(row.name, partial(_create_variant, row))
+
+
+def _register(name: str, create_fn: Callable[..., nn.Module]) -> None:
+    if name in _model_entrypoints:
+        owner = _model_to_module.get(name, "")
+        if owner == TIMM_MODULE:
+            return
+        raise RuntimeError(
+            f"timm already has a model {name!r}, registered by {_model_entrypoints[name].__module__}; budgetnets does "
+            "not overwrite it. Import only one of the two packages in a process."
+        )
+
+    def entry_point(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return create_fn(pretrained, **kwargs)
+
+    # timm reads the model's name and module off the function.
+    entry_point.__name__ = entry_point.__qualname__ = name
+    entry_point.__module__ = TIMM_MODULE
+    entry_point.__doc__ = f"Create {name}; see budgetnets.card({name!r})."
+    register_model(entry_point)
+
+
+def _create_variant(row: Variant, pretrained: bool, **kwargs: Any) -> nn.Module:
+    for letter in ("N", *LETTERS):
+        if letter in kwargs:
+            raise TypeError(f"{row.name} has a fixed {letter}; build your own with budgetnets.build_resnet(N, B, C, ...)")
+    return _create(row.name, row.spec, pretrained, kwargs)
+
+
+def _create_generic(pretrained: bool, **kwargs: Any) -> nn.Module:
+    letters = {name: kwargs.pop(name) for name in ("N", *LETTERS) if name in kwargs}
+    if not letters:
+        letters = SMALL_DEFAULT
+    max_params = kwargs.pop("max_params", None)
+    options = {name: kwargs[name] for name in OPTIONS if name in kwargs}
+    spec = ResNetSpec.from_dict(letters | options)
+    if max_params is not None:
+        check_budget(spec, max_params)
+    return _create(GENERIC_NAME, spec, pretrained, kwargs)
+
+
+def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """Build with timm's builder. Registered weights are read and verified here and handed to it as a state dict."""
+    overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
+    pretrained_cfg = kwargs.pop("pretrained_cfg", None)
+    weights = None
+    if pretrained and not names_its_own_source(pretrained_cfg, overlay):
+        tag = pretrained_cfg if isinstance(pretrained_cfg, str) else getattr(pretrained_cfg, "tag", None)
+        weights, state = registered_state_dict(f"{name}.{tag}" if tag else name, cache_dir=kwargs.get("cache_dir"))
+        overlay |= {"state_dict": state}
+    spec = spec.replace(**{key: kwargs[key] for key in OPTIONS if key in kwargs and key not in ("num_classes", "in_chans")})
+    if name == GENERIC_NAME and not isinstance(pretrained_cfg, dict):
+        overlay = timm_config(spec) | overlay
+    model = build_model_with_cfg(
+        partial(_build, spec),
+        name,
+        pretrained,
+        pretrained_cfg=pretrained_cfg,
+        pretrained_cfg_overlay=overlay,
+        pretrained_filter_fn=check_foreign,
+        feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
+        **kwargs,
+    )
+    model.pretrained_cfg.pop("state_dict", None)  # it was only handed over; a copy would go into every pickle
+    if weights and isinstance(model, BudgetResNet) and model.num_classes == len(weights.classes):
+        model.class_names = weights.classes
+    return model
+
+
+def _build(spec: ResNetSpec, **kwargs: Any) -> BudgetResNet:
+    placement = {key: kwargs.pop(key) for key in ("global_pool", "device", "dtype") if key in kwargs}
+    return BudgetResNet(spec.replace(**kwargs), **placement)
+
+
+def _config(row: Variant, weights: Weights | None) -> dict[str, Any]:
+    config = timm_config(row.spec)
+    if weights is None:
+        return config
+    return config | {
+        "num_classes": len(weights.classes),
+        "mean": weights.mean,
+        "std": weights.std,
+        "license": weights.license,
+        "label_names": weights.classes,
+        "hf_hub_id": f"{row.hub_repo}@{weights.hub_revision}",
+    }
+
+
+def _configs() -> dict[str, dict[str, Any]]:
+    configs = {GENERIC_NAME: timm_config(ResNetSpec.from_dict(SMALL_DEFAULT))}
+    for row in VARIANTS.values():
+        for weights in row.weights or (None,):
+            configs[f"{row.name}.{weights.tag}" if weights else row.name] = _config(row, weights)
+    return configs
+
+
+default_cfgs = generate_default_cfgs(_configs())  # timm looks for it under this name when a model is registered

@@ -1,0 +1,290 @@
+"""The zoo's one table: a row per variant, with the report it comes from and the weights that were trained for it.
+
+Adding a variant is adding a row to `VARIANTS`; adding weights is adding a `Weights` to its row. timm's registry, the
+tests, the README's table, the documentation and the cards follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from .spec import ResNetSpec, did_you_mean
+
+BUDGET = 5_000_000  # parameters that all five reports allow
+HUB_ORGANIZATION = "budgetnets"  # a variant's weights are published as <HUB_ORGANIZATION>/<name>
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # the pixels' own; the widespread 0.2023, 0.1994, 0.2010 are not
+
+REPORTS: Mapping[str, str] = MappingProxyType(
+    {
+        "R0": "G. Bandlamudi, R. Sankaranarayanan, V. M. Santhoshkumar: "
+        "Modified residual network (ResNet) architectures for CIFAR10 image classification",
+        "R1": "A. Zhou, E. Edme, A. S. Z. Khan: CIFAR-10 Image Classification Using Residual Network (ResNet) "
+        "Architecture",
+        "R2": "A. Aggarwal, A. Tiwari: Deep learning mini project (customized ResNet for CIFAR-10)",
+        "R3": "L. Yuan, X. Zhang: Report For Deep Learning Mini-Project (self-modified ResNets for CIFAR-10)",
+        "R4": "A. Kunkolienker, A. Upadhyay: Custom Deep Residual Network for CIFAR-10",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a report says that one of its runs reached: top-1 accuracy on CIFAR-10's test set, in percent."""
+
+    run: str
+    top1: float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The card of one trained weight file.
+
+    Args:
+        tag: `<recipe>_<data set>`; timm's name of the weights is `<variant>.<tag>`.
+        sha256: of the file, in hex. The bundled file and the Hub's are the same bytes.
+        top1: accuracy of that file run in fp32, percent, single crop, no test-time augmentation.
+        top1_flip: the same with the mean of the image's and its mirror image's logits.
+        recipe: the training run: command, epochs, hardware, seconds, seed, commit.
+        log: the run's log of every epoch, relative to the repository.
+        classes, mean, std: what the network was trained with.
+    """
+
+    tag: str
+    sha256: str
+    top1: float
+    top1_flip: float
+    recipe: Mapping[str, Any]
+    log: str
+    dataset: str = "CIFAR-10"
+    classes: tuple[str, ...] = CIFAR10_CLASSES
+    mean: tuple[float, float, float] = CIFAR10_MEAN
+    std: tuple[float, float, float] = CIFAR10_STD
+    license: str = "apache-2.0"
+    bundled: bool = True
+
+    @property
+    def hub_revision(self) -> str:
+        """The Hub's git tag that holds exactly this file."""
+        return self.tag
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the zoo.
+
+    Args:
+        name: as in `budgetnets.create(name)` and `timm.create_model(name)`.
+        spec: the architecture.
+        params: its exact number of parameters.
+        report: the reports that describe it, such as "R1, R3".
+        reported_params: the count as the report prints it.
+        reported: what the reports' runs reached.
+        note: what does not agree in the report, in a sentence.
+        weights: trained weights, the default first.
+    """
+
+    name: str
+    spec: ResNetSpec
+    params: int
+    report: str
+    reported_params: str
+    reported: tuple[Reported, ...]
+    note: str = ""
+    weights: tuple[Weights, ...] = ()
+    budget: int = field(default=BUDGET)
+
+    @property
+    def in_budget(self) -> bool:
+        """Whether the network has at most `budget` parameters."""
+        return self.params <= self.budget
+
+    @property
+    def hub_repo(self) -> str:
+        """The Hub repository that holds the variant's weights."""
+        return f"{HUB_ORGANIZATION}/{self.name}"
+
+
+def _basic(B: list[int], C: list[int], P: int, **options: Any) -> ResNetSpec:
+    return ResNetSpec.from_letters(len(B), B, C, 3, 1, P, **options)
+
+
+def _bottleneck(B: list[int]) -> ResNetSpec:
+    return ResNetSpec.from_letters(4, B, [64, 128, 256, 512], 3, 1, 4, block="bottleneck")
+
+
+_DEEP8 = [16, 32, 64, 96, 128, 156, 192, 220]
+
+_ROWS = (
+    Variant(
+        "resnet9_cifar",
+        _basic([1, 1, 1, 1], [64, 128, 256, 512], P=4),
+        params=4_903_242,
+        report="R1, R3",
+        reported_params="4,903,242",
+        reported=(Reported("R1", 92.0), Reported("R3-V1-sgd", 86.45), Reported("R3-V1-adam", 88.42)),
+        note="R1's text says one residual layer; its parameter count proves four.",
+    ),
+    Variant(
+        "resnet18_slim_cifar",
+        _basic([2, 2, 2, 2], [64, 128, 128, 128], P=4),
+        params=1_891_658,
+        report="R3",
+        reported_params="1,891,658",
+        reported=(Reported("R3-V2-sgd", 94.21), Reported("R3-V2-adam", 90.98)),
+        note="R3's figure 13 prints a 7x7 stem; its parameter count proves 3x3.",
+    ),
+    Variant(
+        "resnet24_sestem_cifar",
+        # One squeeze-and-excitation after the stem and none in the blocks: only so do R2's 4,697,742 come out.
+        _basic([4, 4, 3], [64, 128, 256], P=8, se="stem"),
+        params=4_697_742,
+        report="R2",
+        reported_params="4,697,742",
+        reported=(Reported("R2", 85.39),),
+        note="R2's text says that 85.39 came without augmentation and normalization, its table says with.",
+    ),
+    Variant(
+        "resnet26_cifar",
+        _basic([3, 3, 3, 3], [32, 64, 128, 256], P=4),
+        params=4_366_250,
+        report="R0",
+        reported_params="4,366,250",
+        reported=(
+            Reported("R0-initial", 84.69),
+            Reported("R0-adam", 90.46),
+            Reported("R0-sgd", 92.38),
+            Reported("R0-adagrad", 85.52),
+            Reported("R0-rmsprop", 89.69),
+        ),
+        note='"Initial" differs from "modified initial" in its initialization alone (init="he").',
+    ),
+    Variant(
+        "seresnet26_cifar",
+        _basic([3, 3, 3, 3], [32, 64, 128, 256], P=4, se="block", se_bias=False),
+        params=4_398_890,
+        report="R4",
+        reported_params="4,398,890",
+        reported=(Reported("R4", 90.74),),
+        note="R4 measured on augmented test images.",
+    ),
+    Variant(
+        "seresnet20_cifar",
+        _basic([3, 3, 3], [32, 64, 128], P=8, se="block", se_bias=False),
+        params=1_092_650,
+        report="R4",
+        reported_params="approximately 0.6 million",
+        reported=(Reported("R4-base", 88.0),),
+        note="R4 says that its final net is this one plus a fourth layer, which gives 1,092,650 parameters; "
+        "no natural configuration gives its 0.6 million.",
+    ),
+    Variant(
+        "resnet14_cifar",
+        _basic([2, 2, 2], [64, 156, 220], P=8),
+        params=2_562_706,
+        report="R0",
+        reported_params="2.56M",
+        reported=(Reported("R0-shallow", 93.06),),
+        note="R0's table says 2.56M, its text 2.5M.",
+    ),
+    Variant(
+        "resnet34_deep8_cifar",
+        _basic([2] * 8, _DEEP8, P=1, strides=[1, 2, 2, 2, 2, 2, 2, 2]),
+        params=4_941_058,
+        report="R0",
+        reported_params="4.95M",
+        reported=(Reported("R0-deep", 89.19),),
+        note="R0's table and text swap the two deep nets' accuracies (89.19 and 91.46); the table's is given. "
+        "The map shrinks to 1x1.",
+    ),
+    Variant(
+        "resnet34_deep8_alt_cifar",
+        # P=1 keeps the final 2x2 map, which is flattened: 4,947,658, R0's 4.95M; a global pool gives 4,941,058.
+        _basic([2] * 8, _DEEP8, P=1, strides=[1, 2, 1, 2, 1, 2, 1, 2]),
+        params=4_947_658,
+        report="R0",
+        reported_params="4.95M",
+        reported=(Reported("R0-deep-alt", 91.46),),
+        note="R0's table and text swap the two deep nets' accuracies (91.46 and 89.19); the table's is given.",
+    ),
+    Variant(
+        "resnet18_cifar",
+        _basic([2, 2, 2, 2], [64, 128, 256, 512], P=4),
+        params=11_173_962,
+        report="R0, R2, R3",
+        reported_params="11,173,962",
+        reported=(Reported("R0-base", 86.8), Reported("R3-18", 86.14)),
+    ),
+    Variant(
+        "resnet34_cifar",
+        _basic([3, 4, 6, 3], [64, 128, 256, 512], P=4),
+        params=21_282_122,
+        report="R3",
+        reported_params="",
+        reported=(Reported("R3-34", 89.83),),
+    ),
+    Variant(
+        "resnet50_cifar",
+        _bottleneck([3, 4, 6, 3]),
+        params=23_520_842,
+        report="R3",
+        reported_params="",
+        reported=(),
+        note="R3 names the network without a figure.",
+    ),
+    Variant(
+        "resnet101_cifar",
+        _bottleneck([3, 4, 23, 3]),
+        params=42_512_970,
+        report="R3",
+        reported_params="",
+        reported=(Reported("R3-101", 90.66),),
+    ),
+    Variant(
+        "resnet152_cifar",
+        _bottleneck([3, 8, 36, 3]),
+        params=58_156_618,
+        report="R3",
+        reported_params="",
+        reported=(Reported("R3-152", 90.85),),
+    ),
+)
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def find_variant(name: str) -> Variant:
+    """Return the row of a variant, by its name with or without a weights' tag.
+
+    Raises:
+        ValueError: an unknown name, answered with the nearest known one.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r} must be a variant's name, a string such as 'resnet9_cifar'")
+    bare = name.partition(".")[0]
+    if bare not in VARIANTS:
+        raise ValueError(f"unknown variant {name!r}{did_you_mean(bare, VARIANTS)} There are {', '.join(VARIANTS)}")
+    return VARIANTS[bare]
+
+
+def find_weights(name: str) -> Weights | None:
+    """Return the card of the weights that a name means: those of its tag, else the variant's default, if it has any.
+
+    Raises:
+        ValueError: an unknown variant or tag.
+    """
+    row = find_variant(name)
+    tag = name.partition(".")[2]
+    if not tag:
+        return row.weights[0] if row.weights else None
+    for weights in row.weights:
+        if weights.tag == tag:
+            return weights
+    tags = [weights.tag for weights in row.weights]
+    known = f"it has {', '.join(tags)}" if tags else "it has no trained weights yet"
+    raise ValueError(f"{row.name} has no weights tagged {tag!r}; {known}")

@@ -1,0 +1,199 @@
+"""Trained weights: where they lie, proof that they are the published bytes, and nothing loaded without it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from .network import GENERIC_NAME, BudgetResNet
+from .state import WeightsIntegrity, WeightsMismatch, WeightsUnavailable, check_state_dict
+from .variants import VARIANTS, Variant, Weights, find_variant, find_weights
+
+SOURCE_VARIABLE = "BUDGETNETS_WEIGHTS"
+SOURCES = ("auto", "bundled", "hub")
+HUB_FILENAME = "model.safetensors"
+HUB_TIMEOUT = 3.0  # seconds for the Hub's first answer
+HUB_RETRIES = 2
+RETRIED_STATUS = (429, 502, 503, 504)
+MOST_BYTES = 64 * 2**20  # of a file that is read into memory; the zoo's are at most 10 MiB
+
+
+def registered_state_dict(name: str, cache_dir: str | Path | None = None) -> tuple[Weights, dict[str, torch.Tensor]]:
+    """Return the card and the verified tensors of a registered variant's weights.
+
+    Args:
+        name: a variant, with or without a tag.
+        cache_dir: the Hub client's cache; None for its usual place.
+
+    The file is looked for where BUDGETNETS_WEIGHTS says: "auto" (bundled with the package, then the Hub's cache, then
+    the Hub), "bundled" (never the network) or "hub" (never the bundled file). Its sha256 is checked wherever it lies.
+
+    Raises:
+        WeightsUnavailable: none were trained yet, or none could be had.
+        WeightsIntegrity: a file has another hash than the published one.
+    """
+    source = os.environ.get(SOURCE_VARIABLE, "auto")
+    if source not in SOURCES:
+        raise ValueError(f"{SOURCE_VARIABLE}={source!r} is unknown; use one of {', '.join(SOURCES)}, or unset it")
+    if name.partition(".")[0] == GENERIC_NAME:
+        raise WeightsUnavailable(
+            f"{GENERIC_NAME} is any network of the family and has no weights of its own; use pretrained=False, or name "
+            "a source: 'hf-hub:org/name', 'local-dir:folder', checkpoint_path=..."
+        )
+    row, weights = find_variant(name), find_weights(name)
+    if weights is None:
+        trained = ", ".join(row.name for row in VARIANTS.values() if row.weights) or "none"
+        raise WeightsUnavailable(
+            f"{row.name} has no trained weights yet; use pretrained=False. With weights: {trained}."
+        )
+    content = None
+    if source != "hub":
+        content = _bundled_bytes(row, weights, required=source == "bundled")
+    if content is None:
+        content = _hub_bytes(row, weights, cache_dir)
+    state = safetensors.torch.load(content)
+    with torch.device("meta"):
+        expected = BudgetResNet(row.spec.replace(num_classes=len(weights.classes))).state_dict()
+    check_state_dict(state, expected, f"the weights of {row.name}.{weights.tag}")
+    return weights, state
+
+
+def bundled_path(row: Variant, weights: Weights) -> Path:
+    """Return where the package keeps a variant's weights, whether or not the file is there."""
+    return Path(__file__).parent / "bundled" / f"{row.name}.{weights.tag}.safetensors"
+
+
+def names_its_own_source(pretrained_cfg: Any, overlay: Mapping[str, Any]) -> bool:
+    """Whether the caller named where the weights are (hf-hub:, local-dir:, file, state dict): that wins over ours."""
+
+    def given(config: Any, key: str) -> Any:
+        return config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+
+    if any(overlay.get(key) for key in ("source", "state_dict", "file", "url", "hf_hub_id")):
+        return True
+    if pretrained_cfg is None or isinstance(pretrained_cfg, str):
+        return False
+    return any(given(pretrained_cfg, key) for key in ("source", "state_dict", "file", "url", "hf_hub_id"))
+
+
+def check_foreign(state: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Check a state dict from any source against the network that it is for; timm calls this before it loads.
+
+    Only the classifier may differ, and the first convolution's input channels: timm adapts those two. All else must
+    agree, so that a file for another network never leaves a random one behind.
+
+    Raises:
+        WeightsMismatch: other names, shapes or dtypes, or values that are not finite.
+    """
+    expected = dict(model.state_dict())
+    config: Mapping[str, Any] = getattr(model, "pretrained_cfg", {})
+    for name in ("head.weight", "head.bias"):
+        classes = config.get("num_classes", 0)
+        if classes and (name in state or name in expected):
+            shape = (classes, model.num_features * model.grid**2) if name == "head.weight" else (classes,)
+            expected[name] = torch.empty(shape, device="meta")
+    source_chans = (config.get("input_size") or (3,))[0]
+    if "stem.conv.weight" in state and source_chans != model.in_chans:
+        width, _, *kernel = expected["stem.conv.weight"].shape
+        expected["stem.conv.weight"] = torch.empty(width, source_chans, *kernel, device="meta")
+    check_state_dict(state, expected, f"the weights given for {config.get('architecture', 'the network')}")
+    return state
+
+
+def _bundled_bytes(row: Variant, weights: Weights, required: bool) -> bytes | None:
+    path = bundled_path(row, weights)
+    if not weights.bundled or not path.exists():
+        if required:
+            raise WeightsUnavailable(
+                f"{row.name}.{weights.tag} is not among the files bundled with this installation ({path}); unset "
+                f"{SOURCE_VARIABLE}, or reinstall budgetnets."
+            )
+        return None
+    content = _read(path)
+    if _sha256(content) != weights.sha256:
+        raise WeightsIntegrity(
+            f"{row.name}.{weights.tag}: the bundled file {path} is damaged ({_found(content, weights)}). Reinstall it: "
+            f"pip install --force-reinstall --no-deps budgetnets; or load it from the Hub: {SOURCE_VARIABLE}=hub."
+        )
+    return content
+
+
+def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None) -> bytes:
+    """Return the verified file from the Hub's cache, else from the Hub, asked for anew once if its bytes are wrong."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # heavy, and rarely needed
+
+    place = f"{row.hub_repo}@{weights.hub_revision}/{HUB_FILENAME}"
+    wanted = {"repo_id": row.hub_repo, "filename": HUB_FILENAME, "revision": weights.hub_revision, "cache_dir": cache_dir}
+    cached = try_to_load_from_cache(**wanted)
+    if isinstance(cached, str) and Path(cached).is_file():
+        content = _read(Path(cached))
+        if _sha256(content) == weights.sha256:
+            return content
+    found = ""
+    for force in (False, True):
+        try:
+            path = _with_retries(
+                lambda force=force: hf_hub_download(
+                    **wanted, etag_timeout=HUB_TIMEOUT, force_download=force, library_name="budgetnets"
+                )
+            )
+        except Exception as error:  # the client raises its HTTP library's own errors too, which are no OSError
+            raise WeightsUnavailable(
+                f"{row.name}.{weights.tag}: {place} could not be had ({type(error).__name__}: {_first_line(error)}). "
+                "Check the network and the Hub's state (HF_HUB_OFFLINE=1 uses the cache alone), reinstall budgetnets "
+                f"if it should bundle this file, or use pretrained=False.{_damaged(found)}"
+            ) from error
+        content = _read(Path(path))
+        if _sha256(content) == weights.sha256:
+            return content
+        found = _found(content, weights)
+    raise WeightsIntegrity(
+        f"{row.name}.{weights.tag}: {place} is not the published file ({found}), downloaded twice. Something between "
+        "this machine and the Hub alters it, or budgetnets is older than the repository; upgrade budgetnets, or use "
+        "pretrained=False."
+    )
+
+
+def _with_retries(download: Callable[[], str]) -> str:
+    for attempt in range(HUB_RETRIES + 1):
+        try:
+            return download()
+        except Exception as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            if status not in RETRIED_STATUS or attempt == HUB_RETRIES:
+                raise
+            time.sleep(0.5 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise WeightsIntegrity(f"{path} has {size:,} bytes; no weight file of the zoo has more than {MOST_BYTES:,}")
+    return path.read_bytes()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _found(content: bytes, weights: Weights) -> str:
+    return f"{len(content):,} bytes with sha256 {_sha256(content)[:16]}..., expected {weights.sha256[:16]}..."
+
+
+def _damaged(found: str) -> str:
+    return f" What was downloaded before was not the published file ({found})." if found else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+__all__ = ["WeightsIntegrity", "WeightsMismatch", "WeightsUnavailable", "registered_state_dict"]
