@@ -45,8 +45,12 @@ import budgetnets
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", default="resnet9_cifar", help="a variant, or budget_resnet with --model-args")
-    p.add_argument("--model-args", type=json.loads, default={}, metavar="JSON", help='such as \'{"N": 2, "B": 1, "C": 32}\'')
-    p.add_argument("--data", default="data", help="folder with (or for) CIFAR-10; 'fake' makes noise images to try the script")
+    p.add_argument(
+        "--model-args", type=json.loads, default={}, metavar="JSON", help='such as \'{"N": 2, "B": 1, "C": 32}\''
+    )
+    p.add_argument(
+        "--data", default="data", help="folder with (or for) CIFAR-10; 'fake' makes noise images to try the script"
+    )
     p.add_argument("--out", type=Path, required=True, help="the run's folder")
     p.add_argument("--resume", action="store_true", help="go on with the run in --out, where there is one")
     p.add_argument("--seed", type=int, default=0)
@@ -57,10 +61,14 @@ def parse_args(argv=None):
     p.add_argument("--lr", type=float, default=0.2, help="its peak")
     p.add_argument("--momentum", type=float, default=0.9)
     p.add_argument("--weight-decay", type=float, default=5e-4, help="on convolutions and the classifier only")
-    p.add_argument("--sched", default="poly", help="any scheduler of timm, stepped every update; poly is linear to zero")
+    p.add_argument(
+        "--sched", default="poly", help="any scheduler of timm, stepped every update; poly is linear to zero"
+    )
     p.add_argument("--warmup", type=float, default=0.2, help="share of the run in which the rate rises from 0")
     p.add_argument("--smoothing", type=float, default=0.1, help="of the labels")
-    p.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights, which are the result; 0: none")
+    p.add_argument(
+        "--ema", type=float, default=0.998, help="decay of the averaged weights, which are the result; 0: none"
+    )
     p.add_argument("--clip", type=float, default=0.0, help="largest norm of the gradient; 0: any")
     p.add_argument("--crop", type=int, default=4, help="pixels that a random crop may be off, padded by reflection")
     p.add_argument("--flip", choices=["alternating", "random", "none"], default="alternating",
@@ -69,9 +77,15 @@ def parse_args(argv=None):
     p.add_argument("--erase", type=float, default=0.0, help="probability of erasing a random box")
     p.add_argument("--mixup", type=float, default=0.0, help="alpha; 0: none")
     p.add_argument("--cutmix", type=float, default=0.0, help="alpha; 0: none")
-    p.add_argument("--holdout", type=int, default=0, help="training images kept apart and evaluated instead of the test set")
-    p.add_argument("--early-stop", type=int, default=0, metavar="EPOCHS", help="stop when the hold-out got no better for so long")
-    p.add_argument("--keep-best", action="store_true", help="the result is the best epoch on the hold-out, not the last")
+    p.add_argument(
+        "--holdout", type=int, default=0, help="training images kept apart and evaluated instead of the test set"
+    )
+    p.add_argument(
+        "--early-stop", type=int, default=0, metavar="EPOCHS", help="stop when the hold-out got no better for so long"
+    )
+    p.add_argument(
+        "--keep-best", action="store_true", help="the result is the best epoch on the hold-out, not the last"
+    )
     p.add_argument("--eval-every", type=int, default=1, metavar="EPOCHS")
     p.add_argument("--limit", type=int, default=0, help="use only so many images of each set; 0: all")
     p.add_argument("--workers", type=int, default=1)
@@ -177,14 +191,24 @@ def write(path, save):
 
 def describe_run(args, accelerator, model):
     """What a reader of the log needs to judge its figures."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.processor() or platform.machine()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    device = (
+        torch.cuda.get_device_name()
+        if accelerator.device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     if device in ("x86_64", "") and Path("/proc/cpuinfo").exists():
-        device = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line).split(": ")[1]
+        device = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line).split(
+            ": "
+        )[1]
     return {
         "model": args.model,
         "params": sum(p.numel() for p in model.parameters()),
-        "args": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("out", "data", "resume")},
+        "args": {
+            k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("out", "data", "resume")
+        },
         "command": " ".join(["python examples/train.py", *(a for a in sys.argv[1:] if a != "--resume")]),
         "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",
         "versions": {"torch": torch.__version__, "timm": timm.__version__, "budgetnets": budgetnets.__version__},
@@ -203,7 +227,11 @@ def plot(log, path):
     for axis, names in zip(axes, [("train_loss", "eval_loss"), ("train_top1", "eval_top1"), ("lr",)], strict=True):
         for name in names:
             points = [(e["epoch"], e[name]) for e in log["epochs"] if name in e]
-            axis.plot(*zip(*points, strict=True), label=name.replace("eval", log["evaluated_on"]), marker="." if len(points) < 60 else "")
+            axis.plot(
+                *zip(*points, strict=True),
+                label=name.replace("eval", log["evaluated_on"]),
+                marker="." if len(points) < 60 else "",
+            )
         axis.set_xlabel("epoch")
         axis.legend()
     figure.suptitle(f"{log['model']}, {log['params']:,} parameters")
@@ -249,7 +277,11 @@ def main(argv=None):
     scheduler, _ = create_scheduler_v2(
         optimizer, args.sched, num_epochs=args.epochs, warmup_epochs=args.warmup * args.epochs, warmup_lr=0.0,
         decay_rate=1.0, step_on_epochs=False, updates_per_epoch=len(batches))  # fmt: skip
-    mix = Mixup(args.mixup, args.cutmix, label_smoothing=args.smoothing, num_classes=10) if args.mixup or args.cutmix else None
+    mix = (
+        Mixup(args.mixup, args.cutmix, label_smoothing=args.smoothing, num_classes=10)
+        if args.mixup or args.cutmix
+        else None
+    )
     log = describe_run(args, accelerator, model) | {"evaluated_on": "holdout" if args.holdout else "test", "epochs": []}
     model, optimizer, loader, test_loader = accelerator.prepare(model, optimizer, loader, test_loader)
     holdout_loader = accelerator.prepare(holdout_loader) if args.holdout else None
@@ -278,7 +310,13 @@ def main(argv=None):
         if args.freeze_bn:
             for module in filter(lambda m: isinstance(m, torch.nn.modules.batchnorm._BatchNorm), model.modules()):
                 module.eval()
-        bar = tqdm(loader, desc=f"epoch {epoch + 1}/{args.epochs}", disable=not accelerator.is_main_process, leave=False, mininterval=5)
+        bar = tqdm(
+            loader,
+            desc=f"epoch {epoch + 1}/{args.epochs}",
+            disable=not accelerator.is_main_process,
+            leave=False,
+            mininterval=5,
+        )
         for step, (images, labels) in enumerate(bar, start=epoch * len(loader)):
             scheduler.step_update(step + 1)
             images, targets = mix(images, labels) if mix else (images, labels)
@@ -308,7 +346,11 @@ def main(argv=None):
             top1, entry["eval_loss"] = evaluate(result, holdout_loader or test_loader, accelerator)
             entry["eval_top1"] = top1
             if top1 > best["top1"] and args.holdout:
-                best = {"top1": top1, "epoch": epoch + 1, "state": {k: v.cpu().clone() for k, v in result.state_dict().items()} if args.keep_best else None}
+                best = {
+                    "top1": top1,
+                    "epoch": epoch + 1,
+                    "state": {k: v.cpu().clone() for k, v in result.state_dict().items()} if args.keep_best else None,
+                }
         stop = args.early_stop and epoch + 1 - best["epoch"] >= args.early_stop
         if args.keep_best and (last or stop):
             result.load_state_dict(best["state"])
@@ -319,7 +361,13 @@ def main(argv=None):
         say(" ".join(f"{k} {v:.4g}" for k, v in entry.items()))
         if accelerator.is_main_process:
             args.out.mkdir(parents=True, exist_ok=True)
-            state = {"model": raw.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.module.state_dict() if ema else None, "log": log, "best": best}
+            state = {
+                "model": raw.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema.module.state_dict() if ema else None,
+                "log": log,
+                "best": best,
+            }
             weights = {k: v.contiguous() for k, v in result.state_dict().items()}
             write(args.out / "model.safetensors", lambda path, w=weights: save_file(w, path, {"format": "pt"}))
             write(log_path, lambda path: path.write_text(json.dumps(log, indent=1) + "\n"))

@@ -5,11 +5,15 @@
 
 from .blocks import BasicBlock, Bottleneck, GridPool, SqueezeExcite, make_skip
 from .budget import count_macs, count_memory, count_params
+from .cards import Card, card
 from .network import BudgetResNet, build_resnet
-from .registry import create, default_cfgs, list_models, register_all
+from .preprocessing import transforms
+from .registry import create, list_models, register_all
+from .registry import default_cfgs as default_cfgs  # timm looks for it here when a model is registered
 from .spec import ResNetSpec
 from .state import WeightsError, WeightsIntegrity, WeightsMismatch, WeightsUnavailable
 from .variants import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
+from .verification import Verification, verify
 
 __version__ = "0.1.0"
 
@@ -22,18 +26,23 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "BudgetResNet",
+    "Card",
     "GridPool",
     "ResNetSpec",
     "SqueezeExcite",
+    "Verification",
     "WeightsError",
     "WeightsIntegrity",
     "WeightsMismatch",
     "WeightsUnavailable",
     "build_resnet",
+    "card",
     "count_macs",
     "count_memory",
     "count_params",
     "create",
     "list_models",
     "make_skip",
+    "transforms",
+    "verify",
 ]

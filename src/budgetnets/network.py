@@ -77,15 +77,20 @@ class BudgetResNet(nn.Module):
         # Annotated here and not on the class, where TorchScript would read the annotations.
         self.spec: ResNetSpec | None = spec
         self.class_names: tuple[str, ...] | None = None
+        # What timm reads to save and push the network; its own builder puts a variant's configuration here.
+        self.pretrained_cfg: dict[str, Any] = timm_config(spec) | {"architecture": GENERIC_NAME}
+        self._model_args: dict[str, Any] = {}
         self.num_classes = spec.num_classes
-        self.in_chans = spec.in_chans
-        self.num_features = spec.num_features
-        self.grid = spec.grid
+        self.in_chans: int = spec.in_chans
+        self.num_features: int = spec.num_features
+        self.grid: int = spec.grid
         self.drop_rate = spec.drop_rate
         self.grad_checkpointing = False
 
         conv, norm = conv_norm(spec.in_chans, spec.widths[0], STEM_KERNEL_SIZE, 1, spec.norm, **dd)
-        se = SqueezeExcite(spec.widths[0], spec.se_reduction, spec.se_bias, **dd) if spec.se == "stem" else nn.Identity()
+        se = (
+            SqueezeExcite(spec.widths[0], spec.se_reduction, spec.se_bias, **dd) if spec.se == "stem" else nn.Identity()
+        )
         self.stem = nn.Sequential(OrderedDict(conv=conv, norm=norm, act=make_act(spec.act, **dd), se=se))
 
         drop_paths = iter(calculate_drop_path_rates(spec.drop_path_rate, sum(spec.blocks)))
@@ -262,7 +267,7 @@ class BudgetResNet(nn.Module):
         """Return timm's patterns that order the parameters from stem to head, by stage or by block."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):  # noqa: ANN201
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False):
         """Load as torch does, after refusing what torch would let through: integer or complex tensors, NaN, infinity.
 
         Raises:
@@ -389,7 +394,5 @@ def build_resnet(
     if max_params is not None:
         check_budget(spec, max_params)
     model = BudgetResNet(spec)
-    # What timm needs to save and push the network, and to build it again from what was saved.
-    model.pretrained_cfg = model.default_cfg = timm_config(spec) | {"architecture": GENERIC_NAME}
-    model._model_args = spec.to_dict()
+    model._model_args = spec.to_dict()  # with which timm builds the network again from what it saved
     return model

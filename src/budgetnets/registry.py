@@ -14,8 +14,8 @@ from torch import nn
 
 from .budget import check_budget
 from .network import GENERIC_NAME, BudgetResNet, timm_config
-from .spec import LETTERS, OPTIONS, ResNetSpec, did_you_mean
-from .variants import VARIANTS, Variant, Weights, find_variant, find_weights
+from .spec import LETTERS, OPTIONS, ResNetSpec
+from .variants import VARIANTS, Variant, Weights, find_weights
 from .weights import check_foreign, names_its_own_source, registered_state_dict
 
 TIMM_MODULE = "budgetnets"  # what timm.list_models(module=...) calls the zoo
@@ -95,7 +95,9 @@ def _register(name: str, create_fn: Callable[..., nn.Module]) -> None:
 def _create_variant(row: Variant, pretrained: bool, **kwargs: Any) -> nn.Module:
     for letter in ("N", *LETTERS):
         if letter in kwargs:
-            raise TypeError(f"{row.name} has a fixed {letter}; build your own with budgetnets.build_resnet(N, B, C, ...)")
+            raise TypeError(
+                f"{row.name} has a fixed {letter}; build your own with budgetnets.build_resnet(N, B, C, ...)"
+            )
     return _create(row.name, row.spec, pretrained, kwargs)
 
 
@@ -120,7 +122,9 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
         tag = pretrained_cfg if isinstance(pretrained_cfg, str) else getattr(pretrained_cfg, "tag", None)
         weights, state = registered_state_dict(f"{name}.{tag}" if tag else name, cache_dir=kwargs.get("cache_dir"))
         overlay |= {"state_dict": state}
-    spec = spec.replace(**{key: kwargs[key] for key in OPTIONS if key in kwargs and key not in ("num_classes", "in_chans")})
+    spec = spec.replace(
+        **{key: kwargs[key] for key in OPTIONS if key in kwargs and key not in ("num_classes", "in_chans")}
+    )
     if name == GENERIC_NAME and not isinstance(pretrained_cfg, dict):
         overlay = timm_config(spec) | overlay
     model = build_model_with_cfg(
@@ -133,7 +137,8 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
         feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
         **kwargs,
     )
-    model.pretrained_cfg.pop("state_dict", None)  # it was only handed over; a copy would go into every pickle
+    config: Any = model.pretrained_cfg
+    config.pop("state_dict", None)  # it was only handed over; a copy would go into every pickle
     if weights and isinstance(model, BudgetResNet) and model.num_classes == len(weights.classes):
         model.class_names = weights.classes
     return model
@@ -158,12 +163,12 @@ def _config(row: Variant, weights: Weights | None) -> dict[str, Any]:
     }
 
 
-def _configs() -> dict[str, dict[str, Any]]:
-    configs = {GENERIC_NAME: timm_config(ResNetSpec.from_dict(SMALL_DEFAULT))}
+def _configs() -> dict[str, Any]:
+    configs: dict[str, Any] = {GENERIC_NAME: timm_config(ResNetSpec.from_dict(SMALL_DEFAULT))}
     for row in VARIANTS.values():
         for weights in row.weights or (None,):
             configs[f"{row.name}.{weights.tag}" if weights else row.name] = _config(row, weights)
     return configs
 
 
-default_cfgs = generate_default_cfgs(_configs())  # timm looks for it under this name when a model is registered
+default_cfgs = generate_default_cfgs(_configs())

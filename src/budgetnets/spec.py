@@ -7,14 +7,25 @@ Inside, the same things have the field's usual names (blocks, widths, kernel_siz
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-import numbers
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from .checks import (
+    MAX_BLOCKS,
+    MAX_CLASSES,
+    MAX_INPUT_SIZE,
+    MAX_LAYERS,
+    MAX_WIDTH,
+    choice,
+    did_you_mean,
+    integer,
+    kernels,
+    layer_count,
+    per_layer,
+    rate,
+)
 
 # Learned parameters of one activation layer, by timm's name for it. Only PReLU has any (one slope a layer).
 ACTIVATIONS: dict[str, int] = dict.fromkeys(
@@ -44,14 +55,6 @@ SE_PLACES = (None, "stem", "block")
 INITS = ("default", "he", "xavier", "normal")
 STEM_KERNEL_SIZE = 3
 
-# Caps that stop a typing mistake or a hostile config.json before anything is allocated. The largest network of the
-# reports has 8 layers, 50 blocks and 2,048 channels.
-MAX_LAYERS = 64
-MAX_BLOCKS = 1_000
-MAX_WIDTH = 65_536
-MAX_INPUT_SIZE = 4_096
-MAX_CLASSES = 1_000_000
-
 LETTERS = {
     "B": "blocks",
     "C": "widths",
@@ -59,13 +62,6 @@ LETTERS = {
     "K": "skip_kernel_sizes",
     "P": "pool_size",
 }
-
-
-def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, or just a full stop when none is near."""
-    names = [str(k) for k in known if k is not None]
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 @dataclass(frozen=True)
@@ -152,25 +148,25 @@ class ResNetSpec:
         def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
-        num_layers = _length(self.blocks)
-        put("input_size", _integer("input_size", self.input_size, 1, MAX_INPUT_SIZE))
-        put("in_chans", _integer("in_chans", self.in_chans, 1, MAX_WIDTH))
-        put("num_classes", _integer("num_classes", self.num_classes, 0, MAX_CLASSES, "0 builds a headless network"))
-        put("blocks", _per_layer("B (blocks)", self.blocks, num_layers, MAX_BLOCKS))
-        put("widths", _per_layer("C (widths)", self.widths, num_layers, MAX_WIDTH))
-        put("kernel_sizes", _kernels("F (kernel_sizes)", self.kernel_sizes, num_layers, self.input_size))
-        put("skip_kernel_sizes", _kernels("K (skip_kernel_sizes)", self.skip_kernel_sizes, num_layers, self.input_size))
+        num_layers = layer_count(self.blocks)
+        put("input_size", integer("input_size", self.input_size, 1, MAX_INPUT_SIZE))
+        put("in_chans", integer("in_chans", self.in_chans, 1, MAX_WIDTH))
+        put("num_classes", integer("num_classes", self.num_classes, 0, MAX_CLASSES, "0 builds a headless network"))
+        put("blocks", per_layer("B (blocks)", self.blocks, num_layers, MAX_BLOCKS))
+        put("widths", per_layer("C (widths)", self.widths, num_layers, MAX_WIDTH))
+        put("kernel_sizes", kernels("F (kernel_sizes)", self.kernel_sizes, num_layers, self.input_size))
+        put("skip_kernel_sizes", kernels("K (skip_kernel_sizes)", self.skip_kernel_sizes, num_layers, self.input_size))
         if self.strides is None:
             put("strides", (1,) + (2,) * (num_layers - 1))
-        put("strides", _per_layer("strides", self.strides, num_layers, MAX_INPUT_SIZE))
-        put("se", _choice("se", self.se, SE_PLACES))
-        put("se_reduction", _integer("se_reduction", self.se_reduction, 1, MAX_WIDTH))
-        put("block", _choice("block", self.block, tuple(BLOCK_EXPANSION)))
-        put("act", _choice("act", self.act, tuple(ACTIVATIONS)))
-        put("norm", _choice("norm", self.norm, tuple(NORMS)))
-        put("init", _choice("init", self.init, INITS))
+        put("strides", per_layer("strides", self.strides, num_layers, MAX_INPUT_SIZE))
+        put("se", choice("se", self.se, SE_PLACES))
+        put("se_reduction", integer("se_reduction", self.se_reduction, 1, MAX_WIDTH))
+        put("block", choice("block", self.block, tuple(BLOCK_EXPANSION)))
+        put("act", choice("act", self.act, tuple(ACTIVATIONS)))
+        put("norm", choice("norm", self.norm, tuple(NORMS)))
+        put("init", choice("init", self.init, INITS))
         for name in ("drop_rate", "block_drop_rate", "drop_path_rate"):
-            put(name, _rate(name, getattr(self, name)))
+            put(name, rate(name, getattr(self, name)))
         if not isinstance(self.se_bias, bool):
             raise TypeError(f"se_bias={self.se_bias!r} must be True or False")
 
@@ -199,7 +195,7 @@ class ResNetSpec:
         size = self.final_size
         if self.pool_size is None:
             return size
-        pool_size = _integer("P (pool_size)", self.pool_size, 1, MAX_INPUT_SIZE)
+        pool_size = integer("P (pool_size)", self.pool_size, 1, MAX_INPUT_SIZE)
         if size % pool_size:
             fits = ", ".join(str(p) for p in range(1, size + 1) if size % p == 0)
             raise ValueError(
@@ -219,16 +215,12 @@ class ResNetSpec:
         stages = []
         in_width, in_size = self.widths[0], self.input_size
         expansion = BLOCK_EXPANSION[self.block]
-        per_layer = zip(
-            self.blocks, self.widths, self.kernel_sizes, self.skip_kernel_sizes, self.strides, strict=True
-        )
+        per_layer = zip(self.blocks, self.widths, self.kernel_sizes, self.skip_kernel_sizes, self.strides, strict=True)
         for i, (blocks, width, kernel, skip_kernel, stride) in enumerate(per_layer):
             # An odd kernel padded by half keeps the map; the stride alone shrinks it, and never below one pixel.
             out_size = (in_size - 1) // stride + 1
             out_width = width * expansion
-            stages.append(
-                Stage(i, blocks, width, in_width, out_width, kernel, skip_kernel, stride, in_size, out_size)
-            )
+            stages.append(Stage(i, blocks, width, in_width, out_width, kernel, skip_kernel, stride, in_size, out_size))
             in_width, in_size = out_width, out_size
         return tuple(stages)
 
@@ -261,9 +253,9 @@ class ResNetSpec:
         Raises:
             TypeError, ValueError: as `ResNetSpec`; an unknown option is answered with the nearest known one.
         """
-        N = _integer("N", N, 1, MAX_LAYERS)
+        N = integer("N", N, 1, MAX_LAYERS)
         check_options(options)
-        blocks = _per_layer("B (blocks)", B, N, MAX_BLOCKS)
+        blocks = per_layer("B (blocks)", B, N, MAX_BLOCKS)
         return cls(blocks, C, F, K, P, **options)  # type: ignore[arg-type]
 
     def replace(self, **changes: Any) -> ResNetSpec:
@@ -310,7 +302,9 @@ class ResNetSpec:
         head = f"pool {self.pool_size}, {self.num_classes} classes" if self.num_classes else f"pool {self.pool_size}"
         rows.append(("head", _square(self.grid), "", str(self.num_features), "", "", ""))
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)
+        ]
         lines[-1] += f"  ({head})"
         options = [f"{self.in_chans}x{_square(self.input_size)} input", f"{self.block} blocks"]
         if self.se:
@@ -329,80 +323,10 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Raise TypeError for the first key that is not an option of the family, with the nearest known one."""
     for name in options:
         if name not in OPTIONS:
-            raise TypeError(f"unknown option {name!r}{did_you_mean(name, OPTIONS)} The options are {', '.join(OPTIONS)}")
+            raise TypeError(
+                f"unknown option {name!r}{did_you_mean(name, OPTIONS)} The options are {', '.join(OPTIONS)}"
+            )
 
 
 def _square(size: int) -> str:
     return f"{size}x{size}"
-
-
-def _integer(name: str, value: Any, low: int, high: int, note: str = "") -> int:
-    """Return `value` as an int between `low` and `high`; NumPy integers are fine, bools, floats and strings are not."""
-    note = f" ({note})" if note else ""
-    if isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} must be an integer, not a bool{note}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r} must be an integer, not {type(value).__name__}{note}") from None
-    if not low <= number <= high:
-        raise ValueError(f"{name}={number} is out of range; use {low} to {high:,}{note}")
-    return number
-
-
-def _length(values: Any) -> int:
-    if isinstance(values, str | bytes | Mapping) or not (isinstance(values, Sequence) or hasattr(values, "__len__")):
-        raise TypeError(f"B (blocks)={values!r} must be a sequence of integers, one per layer")
-    if not 1 <= len(values) <= MAX_LAYERS:
-        raise ValueError(f"B (blocks) has {len(values)} entries; use one per layer, 1 to {MAX_LAYERS} layers")
-    return len(values)
-
-
-def _per_layer(name: str, values: Any, num_layers: int, high: int) -> tuple[int, ...]:
-    """Return N checked integers from a scalar (which stands for all layers) or from a sequence of exactly N."""
-    if isinstance(values, str | bytes | Mapping | set | frozenset):
-        raise TypeError(f"{name}={values!r} must be an integer or a sequence of {num_layers} integers")
-    try:
-        length = len(values)
-    except TypeError:  # a scalar, or a zero-dimensional array
-        return (_integer(name, values, 1, high),) * num_layers
-    if length != num_layers:
-        raise ValueError(
-            f"{name} has {length} entries, but N={num_layers} layers need {num_layers}; "
-            "give one per layer, or one integer for all"
-        )
-    return tuple(_integer(f"{name}[{i}]", value, 1, high) for i, value in enumerate(values))
-
-
-def _kernels(name: str, values: Any, num_layers: int, input_size: int) -> tuple[int, ...]:
-    kernels = _per_layer(name, values, num_layers, MAX_INPUT_SIZE)
-    for i, kernel in enumerate(kernels):
-        if kernel % 2 == 0:
-            raise ValueError(
-                f"{name}[{i}]={kernel} is even, so padding by half would change the map's size; "
-                f"use an odd kernel such as {kernel - 1} or {kernel + 1}"
-            )
-        if kernel > input_size:
-            raise ValueError(
-                f"{name}[{i}]={kernel} is larger than the {_square(input_size)} input; "
-                f"use an odd kernel of at most {input_size}"
-            )
-    return kernels
-
-
-def _choice(name: str, value: Any, choices: tuple[str | None, ...]) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
-    if value not in choices:
-        raise ValueError(
-            f"{name}={value!r} is unknown{did_you_mean(value, choices)} Use one of {', '.join(map(repr, choices))}"
-        )
-    return value
-
-
-def _rate(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}={value!r} must be a number from 0 to 1")
-    if math.isnan(value) or not 0 <= value <= 1:
-        raise ValueError(f"{name}={value!r} is out of range; use a number from 0 to 1")
-    return float(value)

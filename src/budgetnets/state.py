@@ -58,7 +58,7 @@ def check_values(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch
         is_float = expected[name].is_floating_point()
         if not isinstance(tensor, torch.Tensor):
             raise WeightsMismatch(f"{where}: {name} is a {type(tensor).__name__}, not a tensor.")
-        if is_float and tensor.dtype not in FLOAT_DTYPES or not is_float and tensor.dtype != expected[name].dtype:
+        if (is_float and tensor.dtype not in FLOAT_DTYPES) or (not is_float and tensor.dtype != expected[name].dtype):
             raise WeightsMismatch(
                 f"{where}: {name} has dtype {tensor.dtype}; use "
                 f"{'float16, bfloat16, float32 or float64' if is_float else expected[name].dtype}."

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from .spec import ResNetSpec, did_you_mean
+from .checks import did_you_mean
+from .spec import ResNetSpec
 
 BUDGET = 5_000_000  # parameters that all five reports allow
 HUB_ORGANIZATION = "budgetnets"  # a variant's weights are published as <HUB_ORGANIZATION>/<name>

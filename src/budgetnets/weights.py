@@ -83,7 +83,7 @@ def names_its_own_source(pretrained_cfg: Any, overlay: Mapping[str, Any]) -> boo
     return any(given(pretrained_cfg, key) for key in ("source", "state_dict", "file", "url", "hf_hub_id"))
 
 
-def check_foreign(state: dict[str, torch.Tensor], model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def check_foreign(state: dict[str, torch.Tensor], model: BudgetResNet) -> dict[str, torch.Tensor]:
     """Check a state dict from any source against the network that it is for; timm calls this before it loads.
 
     Only the classifier may differ, and the first convolution's input channels: timm adapts those two. All else must
@@ -130,7 +130,12 @@ def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None) -> 
     from huggingface_hub import hf_hub_download, try_to_load_from_cache  # heavy, and rarely needed
 
     place = f"{row.hub_repo}@{weights.hub_revision}/{HUB_FILENAME}"
-    wanted = {"repo_id": row.hub_repo, "filename": HUB_FILENAME, "revision": weights.hub_revision, "cache_dir": cache_dir}
+    wanted = {
+        "repo_id": row.hub_repo,
+        "filename": HUB_FILENAME,
+        "revision": weights.hub_revision,
+        "cache_dir": cache_dir,
+    }
     cached = try_to_load_from_cache(**wanted)
     if isinstance(cached, str) and Path(cached).is_file():
         content = _read(Path(cached))

@@ -1,0 +1,7 @@
+"""`python -m budgetnets`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

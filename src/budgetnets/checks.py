@@ -1,0 +1,96 @@
+"""Checks of single values of a spec. Each returns the value it was given, made plain, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Caps that stop a typing mistake or a hostile config.json before anything is allocated. The largest network of the
+# reports has 8 layers, 50 blocks and 2,048 channels.
+MAX_LAYERS = 64
+MAX_BLOCKS = 1_000
+MAX_WIDTH = 65_536
+MAX_INPUT_SIZE = 4_096
+MAX_CLASSES = 1_000_000
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """Return `"; did you mean 'x'?"` for the known name nearest to `name`, or just a full stop when none is near."""
+    names = [str(k) for k in known if k is not None]
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def integer(name: str, value: Any, low: int, high: int, note: str = "") -> int:
+    """Return `value` as an int between `low` and `high`; NumPy integers are fine, bools, floats and strings are not."""
+    note = f" ({note})" if note else ""
+    if isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be an integer, not a bool{note}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r} must be an integer, not {type(value).__name__}{note}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name}={number} is out of range; use {low} to {high:,}{note}")
+    return number
+
+
+def layer_count(values: Any) -> int:
+    if isinstance(values, str | bytes | Mapping) or not (isinstance(values, Sequence) or hasattr(values, "__len__")):
+        raise TypeError(f"B (blocks)={values!r} must be a sequence of integers, one per layer")
+    if not 1 <= len(values) <= MAX_LAYERS:
+        raise ValueError(f"B (blocks) has {len(values)} entries; use one per layer, 1 to {MAX_LAYERS} layers")
+    return len(values)
+
+
+def per_layer(name: str, values: Any, num_layers: int, high: int) -> tuple[int, ...]:
+    """Return N checked integers from a scalar (which stands for all layers) or from a sequence of exactly N."""
+    if isinstance(values, str | bytes | Mapping | set | frozenset):
+        raise TypeError(f"{name}={values!r} must be an integer or a sequence of {num_layers} integers")
+    try:
+        length = len(values)
+    except TypeError:  # a scalar, or a zero-dimensional array
+        return (integer(name, values, 1, high),) * num_layers
+    if length != num_layers:
+        raise ValueError(
+            f"{name} has {length} entries, but N={num_layers} layers need {num_layers}; "
+            "give one per layer, or one integer for all"
+        )
+    return tuple(integer(f"{name}[{i}]", value, 1, high) for i, value in enumerate(values))
+
+
+def kernels(name: str, values: Any, num_layers: int, input_size: int) -> tuple[int, ...]:
+    checked = per_layer(name, values, num_layers, MAX_INPUT_SIZE)
+    for i, kernel in enumerate(checked):
+        if kernel % 2 == 0:
+            raise ValueError(
+                f"{name}[{i}]={kernel} is even, so padding by half would change the map's size; "
+                f"use an odd kernel such as {kernel - 1} or {kernel + 1}"
+            )
+        if kernel > input_size:
+            raise ValueError(
+                f"{name}[{i}]={kernel} is larger than the {input_size}x{input_size} input; "
+                f"use an odd kernel of at most {input_size}"
+            )
+    return checked
+
+
+def choice(name: str, value: Any, choices: tuple[str | None, ...]) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
+    if value not in choices:
+        raise ValueError(
+            f"{name}={value!r} is unknown{did_you_mean(value, choices)} Use one of {', '.join(map(repr, choices))}"
+        )
+    return value
+
+
+def rate(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not hasattr(value, "__float__") or hasattr(value, "__len__"):
+        raise TypeError(f"{name}={value!r} must be a number from 0 to 1")
+    if math.isnan(value) or not 0 <= value <= 1:
+        raise ValueError(f"{name}={value!r} is out of range; use a number from 0 to 1")
+    return float(value)

@@ -1,0 +1,134 @@
+"""`python -m budgetnets`: the zoo from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .budget import count_macs, count_memory, count_params
+from .cards import card
+from .preprocessing import transforms
+from .registry import create, list_models
+from .spec import BLOCK_EXPANSION, LETTERS, SE_PLACES, ResNetSpec
+from .state import WeightsError
+from .variants import CIFAR10_CLASSES, find_variant
+from .verification import verify
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 1 for a failed verification, 2 for what could not be done."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (TypeError, ValueError, OSError, WeightsError) as error:
+        print(f"budgetnets {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m budgetnets", description="Residual networks under a budget.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="the variants, with what they cost and reach")
+    command.add_argument("filter", nargs="?", default="", help="a shell pattern such as 'resnet9*'")
+    command.add_argument("--pretrained", action="store_true", help="only those with trained weights")
+    command.add_argument("--max-params", type=int, help="only those with at most so many parameters")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("card", help="all that is known of a variant")
+    command.add_argument("name")
+    command.set_defaults(run=_card)
+
+    command = commands.add_parser("count", help="parameters, multiply-adds and memory of a variant or of any network")
+    command.add_argument("name", nargs="?", help="a variant; or leave it out and give the letters")
+    command.add_argument("-N", type=int, help="layers")
+    for letter, meaning in LETTERS.items():
+        command.add_argument(f"-{letter}", type=_numbers, metavar="n[,n...]", help=meaning.replace("_", " "))
+    command.add_argument("--strides", type=_numbers, metavar="n[,n...]")
+    command.add_argument("--se", choices=[place for place in SE_PLACES if place])
+    command.add_argument("--block", choices=list(BLOCK_EXPANSION))
+    command.add_argument("--num-classes", type=int)
+    command.add_argument("--in-chans", type=int)
+    command.add_argument("--input-size", type=int)
+    command.add_argument("--max-params", type=int, help="fail when there are more")
+    command.set_defaults(run=_count)
+
+    command = commands.add_parser("classify", help="the five likeliest classes of each image")
+    command.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
+    command.add_argument("--model", default="resnet9_cifar", help="a variant with trained weights")
+    command.set_defaults(run=_classify)
+
+    command = commands.add_parser("verify", help="check a variant's weights on CIFAR-10's test set")
+    command.add_argument("name")
+    command.add_argument("root", metavar="DIR", help="the folder that holds cifar-10-batches-py")
+    command.set_defaults(run=_verify)
+    return parser
+
+
+def _numbers(text: str) -> int | list[int]:
+    values = ast.literal_eval(f"[{text}]")
+    if not all(isinstance(value, int) for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 64,128,256")
+    return values[0] if len(values) == 1 else values
+
+
+def _list(args: argparse.Namespace) -> int:
+    names = list_models(args.filter, pretrained=args.pretrained, max_params=args.max_params)
+    print(f"{'variant':<36} {'parameters':>12} {'M mult-adds':>12} {'reported':>9} {'measured':>9}")
+    for name in names:
+        row = card(name)
+        reported = f"{max(r.top1 for r in row.reported):.2f}" if row.reported else "-"
+        measured = f"{row.top1:.2f}" if row.top1 is not None else "-"
+        print(f"{name:<36} {row.params:>12,} {row.macs / 1e6:>12,.1f} {reported:>9} {measured:>9}")
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    print(card(args.name))
+    return 0
+
+
+def _count(args: argparse.Namespace) -> int:
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    letters: dict[str, Any] = {key: given[key] for key in ("N", *LETTERS) if key in given}
+    options = {
+        key: given[key] for key in ("strides", "se", "block", "num_classes", "in_chans", "input_size") if key in given
+    }
+    if bool(args.name) == bool(letters):
+        raise ValueError("give a variant's name, or the letters: count -N 3 -B 4,4,3 -C 64,128,256 -P 8")
+    spec = find_variant(args.name).spec.replace(**options) if args.name else ResNetSpec.from_dict(letters | options)
+    print(spec)
+    print(f"\nparameters     {count_params(spec, max_params=args.max_params):>14,}")
+    print(f"multiply-adds  {count_macs(spec):>14,}  for one image")
+    print(f"activations    {count_memory(spec):>14,}  bytes at their peak, fp32, one image")
+    return 0
+
+
+@torch.inference_mode()
+def _classify(args: argparse.Namespace) -> int:
+    from PIL import Image, ImageOps
+
+    model = create(args.model, pretrained=True)
+    transform = transforms(args.model)
+    names = getattr(model, "class_names", None) or CIFAR10_CLASSES
+    for path in args.images:
+        with Image.open(path) as image:
+            batch = transform(ImageOps.exif_transpose(image)).unsqueeze(0)  # (1, 3, 32, 32)
+        top = model(batch).softmax(1)[0].topk(min(5, len(names)))
+        print(
+            f"{path}: "
+            + ", ".join(f"{names[i]} {100 * p:.1f} %" for p, i in zip(*map(torch.Tensor.tolist, top), strict=True))
+        )
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    found = verify(args.name, args.root)
+    print(found)
+    return 0 if found.matches else 1
