@@ -187,6 +187,6 @@ class GridPool(SelectAdaptivePool2d):
         super().__init__(output_size=grid, pool_type=pool_type, flatten=bool(pool_type))
         self.grid = grid
 
-    def feat_mult(self) -> int:
+    def feat_mult(self) -> int:  # type: ignore[override]
         """Return how many values are left per channel of the map."""
         return super().feat_mult() * self.grid**2

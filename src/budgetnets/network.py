@@ -113,7 +113,6 @@ class BudgetResNet(nn.Module):
             )
         return nn.Linear(self.head_hidden_size, self.num_classes, **dd)
 
-    @torch.jit.ignore
     def init_weights(self) -> None:
         """Initialize all weights as `spec.init` says; "default" leaves PyTorch's."""
         init = self.spec.init if self.spec else "default"
@@ -195,7 +194,6 @@ class BudgetResNet(nn.Module):
             return intermediates
         return x, intermediates
 
-    @torch.jit.ignore
     def prune_intermediate_layers(
         self,
         indices: Union[int, List[int]] = 1,  # noqa: UP006, UP007
@@ -225,12 +223,10 @@ class BudgetResNet(nn.Module):
         letters |= {name: letters[name][:num_layers] for name in ("B", "C", "F", "K", "strides")}
         return ResNetSpec.from_dict(letters | {"N": num_layers, "P": None})
 
-    @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
         """Return the classifier: a linear layer, or an identity in a headless network."""
         return self.head
 
-    @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:  # noqa: UP045
         """Give the network a new classifier, freshly initialized by PyTorch's default.
 
@@ -257,12 +253,10 @@ class BudgetResNet(nn.Module):
         self.head_hidden_size = self.num_features * pool.feat_mult()
         self.head = self._make_head({"device": reference.device, "dtype": reference.dtype}).train(self.training)
 
-    @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its maps: less memory, more time."""
         self.grad_checkpointing = enable
 
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> Dict[str, str]:  # noqa: UP006
         """Return timm's patterns that order the parameters from stem to head, by stage or by block."""
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}

@@ -131,7 +131,7 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
         partial(_build, spec),
         name,
         pretrained,
-        pretrained_cfg=pretrained_cfg,
+        pretrained_cfg=pretrained_cfg,  # type: ignore[arg-type]  # timm takes a tag or a PretrainedCfg too
         pretrained_cfg_overlay=overlay,
         pretrained_filter_fn=check_foreign,
         feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
