@@ -1,0 +1,22 @@
+.PHONY: setup test fix docs tables
+
+PYTHON ?= python
+BIN := .venv/bin
+
+setup:  ## a virtual environment with everything for development
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install --editable ".[train,demo]" --group dev
+
+test:  ## the tests
+	$(BIN)/python -m pytest
+
+fix:  ## format, and repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs:  ## the documentation, in docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -n -b html docs docs/_build/html
+
+tables:  ## the model tables in README.md and docs/models.md
+	$(BIN)/python docs/make_tables.py
