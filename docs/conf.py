@@ -10,7 +10,7 @@ import budgetnets
 
 project = "budgetnets"
 author = "The budgetnets developers"
-copyright = f"2025, {author}"
+copyright = f"2026, {author}"
 version = release = budgetnets.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
