@@ -1,0 +1,178 @@
+"""Fine-tune a pretrained variant on your own folder of images, with its own classes; to be read from top to bottom.
+
+    python examples/finetune.py photos --out runs/photos --model resnet9_cifar --epochs 10
+
+The folder has a subfolder of images for each class, or `train/` and `val/` with such subfolders. The run's folder gets
+model.safetensors and config.json in the Hugging Face Hub's layout, and log.json; the result comes back with
+`budgetnets.create("local-dir:runs/photos", pretrained=True)`. Needs `pip install "budgetnets[train]"`.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from PIL import Image, ImageOps
+from timm.models import save_for_hf
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+import budgetnets
+
+
+def parse_args():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=Path, help="one subfolder per class; or train/ and val/, each with such subfolders")
+    p.add_argument("--out", type=Path, required=True, help="the run's folder")
+    p.add_argument("--model", default="resnet9_cifar", help="a variant with weights, or local-dir: and a folder")
+    p.add_argument("--no-pretrained", action="store_true", help="start from random weights")
+    p.add_argument("--freeze", action="store_true", help="train the classifier alone")
+    p.add_argument("--epochs", type=int, default=10)
+    p.add_argument("--batch-size", type=int, default=64)
+    p.add_argument("--lr", type=float, default=2e-3, help="of AdamW for the classifier, at its peak")
+    p.add_argument("--layer-decay", type=float, default=0.7, help="factor on the rate from block to block, head first")
+    p.add_argument("--holdout", type=float, default=0.2, help="share of each class kept apart, where there is no val/")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--workers", type=int, default=0)
+    p.add_argument("--precision", choices=["no", "bf16", "fp16"], default="no")
+    p.add_argument("--cpu", action="store_true", help="even where there is a GPU")
+    args = p.parse_args()
+    if not 0 < args.holdout < 1 or args.epochs < 1 or args.batch_size < 2:
+        p.error("--holdout must be a share such as 0.2, --epochs at least 1 and --batch-size at least 2")
+    found = [name for name in ("config.json", "log.json", "model.safetensors") if (args.out / name).exists()]
+    if found:
+        p.error(f"--out {args.out} already holds a run ({', '.join(found)}); choose another folder")
+    return args
+
+
+def load_image(path):
+    """Return an image file as RGB, upright: a camera's rotation is only a note in the file."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        sys.exit(f"{path} cannot be read as an image ({error}); repair it or take it out of the folder")
+
+
+def open_folder(root):
+    """Return a folder's images and class numbers, after reading each file once: better now than in the last epoch."""
+    try:
+        data = ImageFolder(str(root), loader=load_image)
+    except FileNotFoundError as error:
+        sys.exit(f"{root}: {error}; expected a folder with a subfolder of images for each class")
+    if len(data.classes) < 2:
+        sys.exit(f"{root} has one class, {data.classes[0]!r}; a classifier needs a subfolder for each of two or more")
+    for path, _ in tqdm(data.samples, desc=f"checking {root}", leave=False):
+        load_image(path)
+    return data
+
+
+def split_folder(root, share, seed):
+    """Return classes, training and hold-out images: train/ and val/ where there are, else a share of each class."""
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        train, val = open_folder(root / "train"), open_folder(root / "val")
+        if train.classes != val.classes:
+            sys.exit(f"{root}: train/ has the classes {train.classes}, val/ {val.classes}; give both the same")
+        return train.classes, train, val
+    data, kept, held_out = open_folder(root), [], []
+    generator = torch.Generator().manual_seed(seed)
+    for name, number in data.class_to_idx.items():
+        own = [i for i, target in enumerate(data.targets) if target == number]
+        if len(own) < 2:
+            sys.exit(f"{root / name} has one image; give two at least, one to train with and one to hold out")
+        order = [own[i] for i in torch.randperm(len(own), generator=generator).tolist()]
+        count = min(max(1, round(share * len(own))), len(own) - 1)
+        held_out, kept = held_out + order[:count], kept + order[count:]
+    return data.classes, Subset(data, kept), Subset(data, held_out)
+
+
+def collate(transform, samples):
+    """Return (image, class number) pairs as a batch: the same images need one transform to train, one to evaluate."""
+    return torch.stack([transform(image) for image, _ in samples]), torch.tensor([label for _, label in samples])
+
+
+@torch.inference_mode()
+def evaluate(model, loader, num_classes):
+    """Return the accuracy of each class and that of all images, in percent."""
+    model.eval()
+    correct, total = torch.zeros(num_classes), torch.zeros(num_classes)
+    for images, labels in loader:
+        hits = model(images).argmax(1) == labels
+        correct += torch.bincount(labels[hits].cpu(), minlength=num_classes)
+        total += torch.bincount(labels.cpu(), minlength=num_classes)
+    return (100 * correct / total).tolist(), (100 * correct.sum() / total.sum()).item()
+
+
+def main():
+    args = parse_args()
+    set_seed(args.seed)
+    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
+    if accelerator.num_processes > 1:
+        sys.exit("finetune.py trains in one process; start it without torchrun or accelerate launch")
+    classes, train_images, holdout_images = split_folder(args.folder, args.holdout, args.seed)
+    try:
+        model = budgetnets.create(args.model, pretrained=not args.no_pretrained, num_classes=len(classes))
+    except (ValueError, RuntimeError, OSError) as error:  # an unknown name, no weights, no such folder
+        sys.exit(f"--model {args.model}: {error}")
+    model.class_names = tuple(classes)
+
+    # Training sees a random part of an image, mirrored half the time, under the normalization of the evaluation.
+    plain = budgetnets.transforms(model)
+    crop = v2.RandomResizedCrop(model.pretrained_cfg["input_size"][1:], scale=(0.5, 1.0), antialias=True)
+    augmented = v2.Compose([crop, v2.RandomHorizontalFlip(), *plain.transforms[-2:]])
+    load = partial(DataLoader, batch_size=args.batch_size, num_workers=args.workers)
+    full = len(train_images) >= args.batch_size  # a last batch of one image would upset batch normalization
+    loader = load(train_images, shuffle=True, drop_last=full, collate_fn=partial(collate, augmented))
+    holdout_loader = load(holdout_images, collate_fn=partial(collate, plain))
+
+    if args.freeze:
+        model.requires_grad_(False)
+        model.get_classifier().requires_grad_(True)
+    optimizer = create_optimizer_v2(model, "adamw", lr=args.lr, weight_decay=0.05, layer_decay=args.layer_decay)
+    scheduler = CosineLRScheduler(optimizer, args.epochs * len(loader), t_in_epochs=False)
+    model, optimizer, loader, holdout_loader = accelerator.prepare(model, optimizer, loader, holdout_loader)
+    options = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
+    log = {"options": options, "images": [len(train_images), len(holdout_images)], "epochs": []}
+    for epoch in range(args.epochs):
+        model.train(not args.freeze)  # frozen: batch normalization uses its statistics and leaves them as they are
+        losses = []
+        for images, labels in tqdm(loader, desc=f"epoch {epoch + 1}/{args.epochs}", leave=False):
+            scheduler.step_update(epoch * len(loader) + len(losses))
+            loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                sys.exit(f"the loss is {losses[-1]} in epoch {epoch + 1} with --lr {args.lr}; use a lower one")
+        by_class, top1 = evaluate(model, holdout_loader, len(classes))
+        log["epochs"].append({"epoch": epoch + 1, "train_loss": sum(losses) / len(losses), "holdout_top1": top1})
+        print(f"epoch {epoch + 1}: training loss {log['epochs'][-1]['train_loss']:.3f}, hold-out {top1:.2f} %")
+
+    # The last epoch is the result; the best one would have been chosen by the very images that measure it.
+    log["holdout_top1_by_class"] = dict(zip(classes, by_class, strict=True))
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.out) as folder:  # each file is moved to its place when it is complete
+        save_for_hf(accelerator.unwrap_model(model), folder, {"label_names": classes}, safe_serialization=True)
+        Path(folder, "log.json").write_text(json.dumps(log, indent=1) + "\n")
+        for file in Path(folder).iterdir():
+            os.replace(file, args.out / file.name)
+    for name, accuracy in log["holdout_top1_by_class"].items():
+        print(f"{name:<24} {accuracy:6.2f} %")
+    print(f"{len(holdout_images)} images held out: {top1:.2f} %; the network is in {args.out}")
+
+
+if __name__ == "__main__":
+    main()
