@@ -3,14 +3,14 @@
 Maps are (B, C, H, W). Sizes in the shape comments: B images, C channels in, D channels out, H x W pixels, s stride.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import Any
 
 import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, create_act_layer, get_norm_layer
 from torch import nn
+
+from .spec import STEM_KERNEL_SIZE
 
 POOL_TYPES = ("avg", "max", "avgmax", "catavgmax", "")
 
@@ -69,6 +69,37 @@ def make_skip(
         return nn.Identity()
     conv, norm_layer = conv_norm(in_width, out_width, kernel_size, stride, norm, **dd)
     return nn.Sequential(OrderedDict(conv=conv, norm=norm_layer))
+
+
+class Stem(nn.Module):
+    """What comes before the first stage: a 3x3 convolution at full resolution, norm and activation.
+
+    Args:
+        in_chans: channels of the images.
+        width: channels of the map that leaves.
+        se_reduction: reduction of a squeeze-and-excitation after the activation (report R2); None for none.
+        se_bias: whether its layers have biases.
+        act, norm: by timm's names.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        width: int,
+        se_reduction: int | None = None,
+        se_bias: bool = True,
+        act: str = "relu",
+        norm: str = "batchnorm2d",
+        **dd: Any,
+    ) -> None:
+        super().__init__()
+        self.conv, self.norm = conv_norm(in_chans, width, STEM_KERNEL_SIZE, 1, norm, **dd)
+        self.act = make_act(act, **dd)
+        self.se = SqueezeExcite(width, se_reduction, se_bias, **dd) if se_reduction else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.norm(self.conv(x)))  # (B, in_chans, H, W) -> (B, C, H, W)
+        return self.se(x)
 
 
 class BasicBlock(nn.Module):

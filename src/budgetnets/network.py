@@ -1,8 +1,7 @@
 """The network: BudgetResNet, built from a spec, and build_resnet, its factory from the reports' six letters."""
 
-from __future__ import annotations
+# Annotations are evaluated here and in blocks.py: FX cannot script a graph whose annotations are strings.
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Dict, List, Optional, Tuple, Union  # noqa: UP035  # TorchScript reads the old names
@@ -13,9 +12,9 @@ from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import nn
 
-from .blocks import BasicBlock, Bottleneck, GridPool, SqueezeExcite, conv_norm, make_act
+from .blocks import BasicBlock, Bottleneck, GridPool, Stem
 from .budget import check_budget
-from .spec import STEM_KERNEL_SIZE, ResNetSpec, Stage, check_options
+from .spec import ResNetSpec, Stage, check_options
 from .state import check_values
 from .variants import CIFAR10_MEAN, CIFAR10_STD
 
@@ -79,7 +78,8 @@ class BudgetResNet(nn.Module):
         self.class_names: tuple[str, ...] | None = None
         # What timm reads to save and push the network; its own builder puts a variant's configuration here.
         self.pretrained_cfg: dict[str, Any] = timm_config(spec) | {"architecture": GENERIC_NAME}
-        self._model_args: dict[str, Any] = {}
+        letters_and_options = spec.to_dict().items()  # the classes and channels go into pretrained_cfg
+        self._model_args = {key: v for key, v in letters_and_options if key not in ("num_classes", "in_chans")}
         self.num_classes = spec.num_classes
         self.in_chans: int = spec.in_chans
         self.num_features: int = spec.num_features
@@ -87,12 +87,8 @@ class BudgetResNet(nn.Module):
         self.drop_rate = spec.drop_rate
         self.grad_checkpointing = False
 
-        conv, norm = conv_norm(spec.in_chans, spec.widths[0], STEM_KERNEL_SIZE, 1, spec.norm, **dd)
-        se = (
-            SqueezeExcite(spec.widths[0], spec.se_reduction, spec.se_bias, **dd) if spec.se == "stem" else nn.Identity()
-        )
-        self.stem = nn.Sequential(OrderedDict(conv=conv, norm=norm, act=make_act(spec.act, **dd), se=se))
-
+        se_reduction = spec.se_reduction if spec.se == "stem" else None
+        self.stem = Stem(spec.in_chans, spec.widths[0], se_reduction, spec.se_bias, spec.act, spec.norm, **dd)
         drop_paths = iter(calculate_drop_path_rates(spec.drop_path_rate, sum(spec.blocks)))
         self.stages = nn.Sequential(*(_make_stage(spec, stage, drop_paths, dd) for stage in spec.stages))
         self.feature_info = _feature_info(spec)
@@ -101,34 +97,40 @@ class BudgetResNet(nn.Module):
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
         self.head_drop = nn.Dropout(spec.drop_rate)
         self.head = self._make_head(dd)
-        self.init_weights()
+        self._apply_init()
 
     def _make_head(self, dd: dict[str, Any]) -> nn.Module:
         if not self.num_classes:
             return nn.Identity()
         if not self.global_pool.pool_type:
             raise ValueError(
-                f"global_pool='' leaves a map, which a classifier of {self.num_classes} classes cannot take; "
-                "use num_classes=0 with it"
+                f"a classifier of {self.num_classes} classes needs a pool; use 'avg', or num_classes=0 with ''"
             )
         return nn.Linear(self.head_hidden_size, self.num_classes, **dd)
 
     def init_weights(self) -> None:
-        """Initialize all weights as `spec.init` says; "default" leaves PyTorch's."""
+        """Initialize all weights anew, as `spec.init` says; for a network whose storage was just allocated."""
+        for module in self.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+        self._apply_init()
+
+    def _apply_init(self) -> None:
+        """Replace PyTorch's default of convolutions and classifier; norms start at weight 1 and bias 0 anyway."""
         init = self.spec.init if self.spec else "default"
         if init == "default":
             return
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                if init == "normal":
-                    nn.init.normal_(module.weight, std=0.01)
-                elif init == "he" and isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                else:
-                    nn.init.xavier_normal_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        # Norm layers start at weight 1 and bias 0 by themselves.
+            if not isinstance(module, nn.Conv2d | nn.Linear):
+                continue
+            if init == "normal":
+                nn.init.normal_(module.weight, std=0.01)
+            elif init == "he" and isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            else:
+                nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Return the last stage's map, (B, in_chans, H, W) -> (B, num_features, H/s, W/s)."""
@@ -232,19 +234,19 @@ class BudgetResNet(nn.Module):
 
         Args:
             num_classes: its outputs; 0 leaves it out.
-            global_pool: another pool; None keeps the present one, "" passes the map through (num_classes=0 only).
+            global_pool: another pool; "" passes the map through (num_classes=0 only); None keeps the present one, or
+                goes back to "avg" where there is none and a classifier needs one.
 
         Raises:
             TypeError, ValueError: a number or a pool that is not possible. The network is then unchanged.
         """
-        pool_type = self.global_pool.pool_type if global_pool is None else global_pool
         checked = (self.spec or ResNetSpec((1,), (1,))).replace(num_classes=num_classes)
+        pool_type = self.global_pool.pool_type if global_pool is None else global_pool
+        if global_pool is None and checked.num_classes and not pool_type:
+            pool_type = "avg"
         if checked.num_classes and not pool_type:
-            raise ValueError(
-                f"reset_classifier({num_classes}) needs a pool, and this network has none; "
-                f"use reset_classifier({num_classes}, 'avg')"
-            )
-        reference = self.stem[0].weight
+            raise ValueError(f"a classifier of {num_classes} classes needs a pool; use 'avg', or num_classes=0 with ''")
+        reference = self.stem.conv.weight
         pool = GridPool(self.grid, pool_type)
         self.spec = checked if self.spec else None
         self.num_classes = checked.num_classes
@@ -387,6 +389,4 @@ def build_resnet(
     )
     if max_params is not None:
         check_budget(spec, max_params)
-    model = BudgetResNet(spec)
-    model._model_args = spec.to_dict()  # with which timm builds the network again from what it saved
-    return model
+    return BudgetResNet(spec)

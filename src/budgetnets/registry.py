@@ -137,6 +137,8 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
         feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
         **kwargs,
     )
+    if name != GENERIC_NAME and isinstance(model, BudgetResNet):
+        model._model_args = {}  # the name says it all
     config: Any = model.pretrained_cfg
     config.pop("state_dict", None)  # it was only handed over; a copy would go into every pickle
     if weights and isinstance(model, BudgetResNet) and model.num_classes == len(weights.classes):

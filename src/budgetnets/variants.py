@@ -17,9 +17,12 @@ from .spec import ResNetSpec
 BUDGET = 5_000_000  # parameters that all five reports allow
 HUB_ORGANIZATION = "budgetnets"  # a variant's weights are published as <HUB_ORGANIZATION>/<name>
 
+#: CIFAR-10's classes, in the order of its labels.
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+#: Mean of the training images' pixels per channel, scaled to 0..1.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # the pixels' own; the widespread 0.2023, 0.1994, 0.2010 are not
+#: Standard deviation of the same; the widespread 0.2023, 0.1994, 0.2010 is not the pixels'.
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 REPORTS: Mapping[str, str] = MappingProxyType(
     {

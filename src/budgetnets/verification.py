@@ -23,7 +23,8 @@ class Verification:
     Attributes:
         name: the variant and the weights' tag.
         sha256: of the file that was loaded; it equals the card's, or `verify` would have raised.
-        correct, total: images classified correctly, and images.
+        correct: how many images were classified correctly.
+        total: how many there are.
         top1: their share in percent.
         listed_top1: what the card says.
         seconds: how long the test set took.
