@@ -268,7 +268,7 @@ def test_a_finetuned_network_reloads_bit_equal_with_its_class_names(create, tune
     model = create(f"local-dir:{out}", pretrained=True)
     written = load_file(out / "model.safetensors")
     assert model.num_classes == 2
-    assert model.pretrained_cfg["label_names"] == ["grey", "red"]
+    assert model.class_names == ("grey", "red")
     assert model.state_dict().keys() == written.keys()
     assert all(torch.equal(tensor, written[name]) for name, tensor in model.state_dict().items())
 

@@ -21,9 +21,11 @@ def conv_norm(in_width: int, width: int, kernel_size: int, stride: int, norm: st
     return conv, get_norm_layer(norm)(width, **dd)  # type: ignore[misc]  # None only for an empty name
 
 
-def make_act(act: str, **dd: Any) -> nn.Module:
+def make_act(act: str, device: Any = None, dtype: Any = None) -> nn.Module:
     """Return timm's activation layer of that name, in place where it can be."""
-    return create_act_layer(act, inplace=True, **(dd if act == "prelu" else {}))  # type: ignore[return-value]
+    layer = create_act_layer(act, inplace=True)
+    assert layer is not None
+    return layer.to(device=device, dtype=dtype)  # timm's PReLU, the one with a parameter, takes no device or dtype
 
 
 class SqueezeExcite(nn.Module):

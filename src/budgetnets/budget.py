@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .spec import ACTIVATIONS, NORMS, STEM_KERNEL_SIZE, ResNetSpec, Stage
@@ -11,29 +10,29 @@ from .variants import find_variant
 BYTES_PER_VALUE = 4  # fp32
 
 
-def count_params(network: Any, *letters: Any, max_params: int | None = None, **options: Any) -> int:
+def count_params(*network: Any, max_params: int | None = None, **options: Any) -> int:
     """Return the exact number of learned parameters of a network, without building it.
 
     Args:
-        network: a variant's name, a `ResNetSpec`, or N, followed by build_resnet's other arguments:
-            `count_params(N, B, C, F, K, P, **options)`.
+        *network: a variant's name, a `ResNetSpec`, or build_resnet's letters: `count_params(N, B, C, F, K, P)`.
         max_params: refuse a network with more parameters, as `build_resnet` does.
+        **options: build_resnet's options; they change a named variant or a spec too.
 
     Raises:
         TypeError, ValueError: as `build_resnet`.
     """
-    return _count(spec_params, network, letters, max_params, options)
+    return spec_params(_resolve(network, max_params, options))
 
 
-def count_macs(network: Any, *letters: Any, max_params: int | None = None, **options: Any) -> int:
+def count_macs(*network: Any, max_params: int | None = None, **options: Any) -> int:
     """Return the exact multiply-adds of one image's forward pass: convolutions and linear layers, without biases.
 
     That is half of what `torch.utils.flop_counter.FlopCounterMode` counts. Arguments and errors as `count_params`.
     """
-    return _count(spec_macs, network, letters, max_params, options)
+    return spec_macs(_resolve(network, max_params, options))
 
 
-def count_memory(network: Any, *letters: Any, max_params: int | None = None, **options: Any) -> int:
+def count_memory(*network: Any, max_params: int | None = None, **options: Any) -> int:
     """Return the peak bytes of fp32 activations while one image passes through the network at inference.
 
     Counted are the maps that live at once, one layer after the other: a convolution, pool or linear layer holds its
@@ -42,7 +41,7 @@ def count_memory(network: Any, *letters: Any, max_params: int | None = None, **o
     before its skip. Weights and the convolutions' own scratch space come on top. Arguments and errors as
     `count_params`.
     """
-    return _count(spec_memory, network, letters, max_params, options)
+    return spec_memory(_resolve(network, max_params, options))
 
 
 def check_budget(spec: ResNetSpec, max_params: int) -> None:
@@ -57,27 +56,20 @@ def check_budget(spec: ResNetSpec, max_params: int) -> None:
         )
 
 
-def _count(
-    count: Callable[[ResNetSpec], int],
-    network: Any,
-    letters: tuple[Any, ...],
-    max_params: int | None,
-    options: dict[str, Any],
-) -> int:
-    if isinstance(network, str | ResNetSpec) and letters:
-        raise TypeError(
-            f"{letters!r} after a {'variant' if isinstance(network, str) else 'spec'}: give either a variant's name "
-            "or a spec with options, or N, B, C, F, K, P"
-        )
-    if isinstance(network, ResNetSpec):
-        spec = network.replace(**options) if options else network
-    elif isinstance(network, str):
-        spec = find_variant(network).spec.replace(**options)
+def _resolve(network: tuple[Any, ...], max_params: int | None, options: dict[str, Any]) -> ResNetSpec:
+    if network and isinstance(network[0], str | ResNetSpec):
+        first, *letters = network
+        if letters:
+            raise TypeError(
+                f"{letters!r} after {str(first)!r}: give a variant's name or a spec alone, or N, B, C, F, K, P"
+            )
+        spec = find_variant(first).spec if isinstance(first, str) else first
+        spec = spec.replace(**options) if options else spec
     else:
-        spec = ResNetSpec.from_letters(network, *letters, **options)
+        spec = ResNetSpec.from_letters(*network, **options)
     if max_params is not None:
         check_budget(spec, max_params)
-    return count(spec)
+    return spec
 
 
 def spec_params(spec: ResNetSpec) -> int:

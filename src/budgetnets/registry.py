@@ -141,8 +141,11 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
         model._model_args = {}  # the name says it all
     config: Any = model.pretrained_cfg
     config.pop("state_dict", None)  # it was only handed over; a copy would go into every pickle
-    if weights and isinstance(model, BudgetResNet) and model.num_classes == len(weights.classes):
-        model.class_names = weights.classes
+    names: Any = weights.classes if weights else None
+    if pretrained and isinstance(pretrained_cfg, dict):  # hf-hub: and local-dir: bring their own
+        names = pretrained_cfg.get("label_names")
+    if isinstance(names, list | tuple) and isinstance(model, BudgetResNet) and len(names) == model.num_classes:
+        model.class_names = tuple(names)
     return model
 
 

@@ -1,0 +1,30 @@
+"""Fixtures: one thread, the real data set where it is at hand, specs drawn over the whole family."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+DATA_VARIABLE = "BUDGETNETS_CIFAR10"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cifar10", default=os.environ.get(DATA_VARIABLE), help="folder that holds cifar-10-batches-py")
+
+
+@pytest.fixture(scope="session")
+def cifar10(request):
+    """The folder with the real CIFAR-10; the test is skipped where there is none."""
+    folder = request.config.getoption("--cifar10")
+    if not folder:
+        pytest.skip(f"needs CIFAR-10: set {DATA_VARIABLE}, or give --cifar10 DIR")
+    if not (Path(folder) / "cifar-10-batches-py").is_dir():
+        pytest.fail(f"{folder} holds no cifar-10-batches-py")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_seed():
+    torch.set_num_threads(1)  # the networks are small; threads only fight over the cores
+    torch.manual_seed(0)

@@ -1,0 +1,217 @@
+"""The table: every row is what the report counted, builds, and is at home in timm. A new row is tested by itself."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+import budgetnets
+from budgetnets.variants import BUDGET, VARIANTS
+
+ROWS = pytest.mark.parametrize("row", VARIANTS.values(), ids=list(VARIANTS))
+
+# As resolved from the reports; "exact" ones are printed there to the last digit.
+RESOLVED = {
+    "resnet9_cifar": 4_903_242,
+    "resnet18_slim_cifar": 1_891_658,
+    "resnet24_sestem_cifar": 4_697_742,
+    "resnet26_cifar": 4_366_250,
+    "seresnet26_cifar": 4_398_890,
+    "seresnet20_cifar": 1_092_650,
+    "resnet14_cifar": 2_562_706,
+    "resnet34_deep8_cifar": 4_941_058,
+    "resnet34_deep8_alt_cifar": 4_947_658,
+    "resnet18_cifar": 11_173_962,
+    "resnet34_cifar": 21_282_122,
+    "resnet50_cifar": 23_520_842,
+    "resnet101_cifar": 42_512_970,
+    "resnet152_cifar": 58_156_618,
+}
+
+# sha256 of "name shape" lines: renaming a submodule would break every published checkpoint.
+STATE_DICT_KEYS = json.loads((Path(__file__).parent / "state_dict_keys.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _meta():
+    with torch.device("meta"):  # structure only
+        yield
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_a_reports_network_is_exact_to_the_parameter(name):
+    built = sum(p.numel() for p in timm.create_model(name).parameters())
+    assert built == RESOLVED[name] == budgetnets.count_params(name)
+
+
+@ROWS
+def test_a_rows_count_is_that_of_its_network(row):
+    assert row.params == sum(p.numel() for p in timm.create_model(row.name).parameters())
+    printed = row.reported_params.replace(",", "")
+    if printed.isdigit():
+        assert int(printed) == row.params
+
+
+@ROWS
+def test_state_dict_keys_and_shapes_are_pinned(row):
+    state = timm.create_model(row.name).state_dict()
+    lines = "\n".join(f"{name} {list(tensor.shape)}" for name, tensor in state.items())
+    assert hashlib.sha256(lines.encode()).hexdigest() == STATE_DICT_KEYS[row.name]
+
+
+def test_the_keys_read_like_the_network():
+    state = budgetnets.build_resnet(2, 1, [4, 8], se="block").state_dict()
+    assert list(dict.fromkeys(name.rpartition(".")[0] for name in state)) == [
+        *("stem.conv", "stem.norm"),
+        *("stages.0.0.conv1", "stages.0.0.norm1", "stages.0.0.conv2", "stages.0.0.norm2"),
+        *("stages.0.0.se.fc1", "stages.0.0.se.fc2"),
+        *("stages.1.0.conv1", "stages.1.0.norm1", "stages.1.0.conv2", "stages.1.0.norm2"),
+        *("stages.1.0.se.fc1", "stages.1.0.se.fc2", "stages.1.0.skip.conv", "stages.1.0.skip.norm"),
+        "head",
+    ]
+
+
+@ROWS
+def test_a_row_says_what_it_must(row):
+    assert row.name.endswith("_cifar")
+    assert all(report in budgetnets.variants.REPORTS for report in row.report.split(", "))
+    assert all(80 < reported.top1 < 95 for reported in row.reported)
+    assert row.reported or row.note
+    assert row.in_budget == (row.params <= BUDGET)
+    assert len({weights.tag for weights in row.weights}) == len(row.weights)
+
+
+@ROWS
+def test_timm_knows_the_variant_under_module_budgetnets(row):
+    assert row.name in timm.list_models(module="budgetnets")
+    model = timm.create_model(row.name)
+    assert model.pretrained_cfg["architecture"] == row.name
+    assert model.pretrained_cfg["crop_pct"] == 1.0
+    assert model.spec == row.spec
+    assert "_model_args" not in model.pretrained_cfg
+
+
+@ROWS
+def test_a_card_says_all_that_is_known(row):
+    card = budgetnets.card(row.name)
+    assert (card.params, card.macs) == (row.params, budgetnets.count_macs(row.spec))
+    text = str(card)
+    for part in (row.name, f"{row.params:,}", *row.report.split(", "), *(f"{r.top1:g} %" for r in row.reported)):
+        assert part in text
+    assert ("not trained yet" in text) == (not row.weights)
+
+
+def test_a_fixed_architecture_refuses_letters_and_unknown_options():
+    with pytest.raises(TypeError, match="resnet9_cifar has a fixed C"):
+        timm.create_model("resnet9_cifar", C=[1, 2, 3, 4])
+    with pytest.raises(TypeError, match="did you mean 'drop_rate'"):
+        timm.create_model("resnet9_cifar", drop_rat=0.1)
+
+
+def test_options_of_the_family_work_through_timm():
+    model = timm.create_model(
+        "resnet9_cifar", act="elu", drop_path_rate=0.1, block_drop_rate=0.2, init="he", num_classes=7
+    )
+    assert (model.spec.act, model.spec.drop_path_rate, model.spec.init) == ("elu", 0.1, "he")
+    assert model.spec.num_classes == model.num_classes == 7
+    assert model.spec.blocks == VARIANTS["resnet9_cifar"].spec.blocks
+
+
+def test_list_models_filters_by_pattern_budget_and_weights():
+    assert budgetnets.list_models() == list(VARIANTS)
+    assert budgetnets.list_models("seresnet*") == ["seresnet26_cifar", "seresnet20_cifar"]
+    assert budgetnets.list_models(max_params=2_000_000) == ["resnet18_slim_cifar", "seresnet20_cifar"]
+    assert len(budgetnets.list_models(max_params=BUDGET)) == 9
+    with_weights = [f"{row.name}.{weights.tag}" for row in VARIANTS.values() for weights in row.weights]
+    assert budgetnets.list_models(pretrained=True) == with_weights
+    assert "budget_resnet" not in budgetnets.list_models()
+    with pytest.raises(TypeError, match="filter="):
+        budgetnets.list_models(3)
+
+
+@pytest.mark.parametrize("call", [budgetnets.create, budgetnets.card, budgetnets.transforms, budgetnets.count_params])
+def test_an_unknown_name_is_answered_with_the_nearest(call):
+    with pytest.raises(ValueError, match="did you mean 'resnet9_cifar'"):
+        call("resnet_9_cifar")
+    with (
+        pytest.raises(ValueError, match="no weights tagged 'nonsense_c10'")
+        if call
+        in (
+            budgetnets.create,
+            budgetnets.card,
+            budgetnets.transforms,
+        )
+        else pytest.raises(ValueError, match="unknown variant")
+    ):
+        call("resnet9_cifar.nonsense_c10" if call is not budgetnets.count_params else "nonsense")
+
+
+@pytest.mark.parametrize("name", [None, 3, b"resnet9_cifar"])
+def test_a_name_that_is_no_string_is_refused(name):
+    with pytest.raises(TypeError, match="must be"):
+        budgetnets.create(name)
+
+
+def test_the_generic_network_takes_the_factorys_arguments():
+    kwargs = {"N": 3, "B": [1, 2, 1], "C": [8, 16, 24], "K": 3, "se": "block", "drop_rate": 0.1}
+    model = timm.create_model("budget_resnet", **kwargs)
+    assert model.spec == budgetnets.build_resnet(**kwargs).spec
+    assert json.loads(json.dumps(model._model_args))["B"] == [1, 2, 1]
+    assert timm.create_model("budget_resnet").spec.num_layers == 3
+    with pytest.raises(ValueError, match="over max_params=1,000"):
+        timm.create_model("budget_resnet", **kwargs, max_params=1000)
+    with pytest.raises(TypeError, match="no B, C"):
+        timm.create_model("budget_resnet", N=2)
+
+
+def run(program):
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+def test_a_clash_with_a_name_of_timms_is_refused_loudly():
+    program = """
+import timm, sys, types
+module = types.ModuleType("other_package"); sys.modules["other_package"] = module
+def resnet14_cifar(pretrained=False, **kwargs): pass
+resnet14_cifar.__module__ = "other_package"
+timm.models.register_model(resnet14_cifar)
+import budgetnets
+"""
+    result = run(program)
+    assert result.returncode != 0
+    assert "timm already has a model 'resnet14_cifar', registered by other_package" in result.stderr
+
+
+def test_a_star_import_brings_the_public_names_alone():
+    program = "from budgetnets import *; print(sorted(n for n in dir() if not n.startswith('_')))"
+    result = run(program)
+    assert result.stdout.strip() == str(sorted(budgetnets.__all__)), result.stderr
+
+
+def test_importing_again_registers_nothing_twice():
+    result = run(
+        "import warnings; warnings.simplefilter('error'); import importlib, budgetnets; importlib.reload(budgetnets)"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_module_has_a_public_functions_name():
+    modules = {path.stem for path in Path(budgetnets.__file__).parent.glob("*.py")}
+    assert not modules & set(budgetnets.__all__)
+
+
+def test_importing_loads_nothing_heavy_beyond_timm():
+    program = """
+import sys, timm
+before = set(sys.modules)
+import budgetnets
+print(sorted(name for name in set(sys.modules) - before if not name.startswith("budgetnets")))
+"""
+    loaded = run(program).stdout
+    for heavy in ("torch.onnx", "torch._dynamo", "huggingface_hub", "torchvision.datasets", "tqdm", "numpy.", "PIL"):
+        assert f"'{heavy}" not in loaded, heavy
