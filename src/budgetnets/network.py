@@ -4,7 +4,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Dict, List, Optional, Tuple, Union  # noqa: UP035  # TorchScript reads the old names
+from typing import Any, Dict, List, Optional, Tuple, Union, cast  # noqa: UP035  # TorchScript reads the old names
 
 import torch
 from timm.layers import calculate_drop_path_rates
@@ -73,11 +73,11 @@ class BudgetResNet(nn.Module):
         super().__init__()
         check_budget(spec, MOST_PARAMS)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        # Annotated here and not on the class, where TorchScript would read the annotations.
-        self.spec: ResNetSpec | None = spec
-        self.class_names: tuple[str, ...] | None = None
+        # Casts in place of annotations, which TorchScript would read and not understand.
+        self.spec = cast("ResNetSpec | None", spec)
+        self.class_names = cast("tuple[str, ...] | None", None)
         # What timm reads to save and push the network; its own builder puts a variant's configuration here.
-        self.pretrained_cfg: dict[str, Any] = timm_config(spec) | {"architecture": GENERIC_NAME}
+        self.pretrained_cfg = timm_config(spec) | {"architecture": GENERIC_NAME}
         letters_and_options = spec.to_dict().items()  # the classes and channels go into pretrained_cfg
         self._model_args = {key: v for key, v in letters_and_options if key not in ("num_classes", "in_chans")}
         self.num_classes = spec.num_classes

@@ -1,0 +1,338 @@
+"""The network keeps timm's interface and the reports' arithmetic, whatever torch makes of it."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import timm
+import torch
+from family import specs
+from hypothesis import given, settings
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+import budgetnets
+from budgetnets import (
+    BasicBlock,
+    Bottleneck,
+    BudgetResNet,
+    GridPool,
+    ResNetSpec,
+    SqueezeExcite,
+    WeightsMismatch,
+    build_resnet,
+    make_skip,
+)
+
+
+def small(**options):
+    return build_resnet(3, [1, 2, 1], [8, 12, 16], **options).eval()
+
+
+IMAGES = torch.randn(2, 3, 32, 32)
+
+
+@given(specs())
+@settings(max_examples=40, deadline=None)
+def test_any_network_of_the_family_runs_and_learns(spec):
+    model = BudgetResNet(spec).eval()
+    x = torch.randn(2, spec.in_chans, spec.input_size, spec.input_size)
+    features = model.forward_features(x)
+    assert features.shape == (2, spec.num_features, spec.final_size, spec.final_size)
+    out = model(x)
+    assert out.shape == (2, spec.num_classes or spec.num_features * spec.grid**2)
+    out.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(("p", "grid"), [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_the_pool_is_the_reports_average_pool_and_flattens_its_grid(p, grid):
+    model = small(P=p)
+    features = model.forward_features(IMAGES)
+    pooled = nn.functional.avg_pool2d(features, p, p).flatten(1)
+    assert pooled.shape[1] == 16 * grid**2 == model.head_hidden_size
+    # torch takes the mean of a whole map in another order than its average pool does; a grid is equal bit for bit.
+    exact = {"rtol": 0, "atol": 0} if grid > 1 else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(model.forward_head(features, pre_logits=True), pooled, **exact)
+    torch.testing.assert_close(model(IMAGES), model.head(pooled), **exact)
+
+
+@pytest.mark.parametrize("p", [8, 2, 1])
+@pytest.mark.parametrize("size", [24, 32, 40, 33, 7])
+def test_other_image_sizes_work_whatever_the_pool(p, size):
+    assert small(P=p)(torch.randn(2, 3, size, size + 1)).shape == (2, 10)
+
+
+BAD_IMAGES = [
+    (torch.zeros(3, 32, 32), ValueError, "add the batch dimension"),
+    (torch.zeros(2, 32, 32, 3), ValueError, r"images.permute\(0, 3, 1, 2\)"),
+    (torch.zeros(2, 1, 32, 32), ValueError, "in_chans=1"),
+    (torch.zeros(3072), ValueError, "give .batch, 3, height, width."),
+    (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), TypeError, "normalized floats"),
+    (torch.zeros(2, 3, 32, 32, dtype=torch.int64), TypeError, "torch.int64"),
+]
+
+
+@pytest.mark.parametrize(("images", "error", "message"), BAD_IMAGES)
+def test_images_of_another_kind_get_a_clear_error(images, error, message):
+    for model in (small(), timm.create_model("budget_resnet", features_only=True, feature_cls="getter")):
+        with pytest.raises(error, match=message):
+            model(images)
+
+
+def test_what_the_reports_say_of_the_blocks():
+    x = torch.randn(2, 8, 9, 9)
+    block = BasicBlock(8, 12, stride=2, kernel_size=5, skip_kernel_size=3).eval()
+    main = block.norm2(block.conv2(torch.relu(block.norm1(block.conv1(x)))))
+    assert torch.equal(block(x), torch.relu(main + block.skip(x)))  # R0's formula: ReLU(S(x) + F(x))
+    assert block.conv1.kernel_size == (5, 5)
+    assert block.skip.conv.kernel_size == (3, 3)
+    assert block.skip.conv.padding == (1, 1)
+    assert block(x).shape == (2, 12, 5, 5)
+    assert Bottleneck(8, 4, stride=2)(x).shape == (2, 16, 5, 5)
+    assert isinstance(make_skip(8, 8, 1, kernel_size=9), nn.Identity)  # K has no effect on an identity
+    assert make_skip(8, 8, 2, kernel_size=9)(x).shape == (2, 8, 5, 5)
+
+
+@pytest.mark.parametrize(("width", "reduction", "squeeze"), [(64, 16, 4), (20, 16, 1), (8, 16, 1), (100, 16, 6)])
+def test_the_squeeze_is_not_rounded_and_at_least_one(width, reduction, squeeze):
+    se = SqueezeExcite(width, reduction, bias=False)
+    assert se.fc1.out_channels == squeeze
+    assert sum(p.numel() for p in se.parameters()) == 2 * width * squeeze
+    x = torch.randn(2, width, 4, 4)
+    gate = torch.sigmoid(se.fc2(torch.relu(se.fc1(x.mean((2, 3), keepdim=True)))))
+    assert torch.equal(se(x), x * gate)
+
+
+def test_the_stems_squeeze_and_excitation_stands_after_its_relu():
+    model = build_resnet(2, 1, 16, se="stem").eval()
+    stem = model.stem
+    assert torch.equal(stem(IMAGES), stem.se(torch.relu(stem.norm(stem.conv(IMAGES)))))
+    assert not any("se.fc1" in name for name in model.stages.state_dict())
+
+
+def test_a_blocks_squeeze_and_excitation_stands_before_the_addition():
+    block = BasicBlock(8, 8, se_reduction=4).eval()
+    x = torch.randn(2, 8, 6, 6)
+    main = block.se(block.norm2(block.conv2(torch.relu(block.norm1(block.conv1(x))))))
+    assert torch.equal(block(x), torch.relu(main + x))
+
+
+def test_dropout_stands_where_the_options_say():
+    model = build_resnet(2, 2, 8, drop_rate=0.3, block_drop_rate=0.2, drop_path_rate=0.5)
+    assert model.head_drop.p == 0.3
+    assert [block.drop.p for stage in model.stages for block in stage] == [0.2] * 4
+    rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage]
+    assert rates == pytest.approx([0, 0.5 / 3, 1 / 3, 0.5])
+    block = BasicBlock(8, 8, drop=1.0).train()
+    assert not block(torch.randn(2, 8, 4, 4)).any()  # after the final activation nothing is left
+
+
+@pytest.mark.parametrize(
+    ("init", "conv_std", "head_std"),
+    [
+        ("he", (2 / (9 * 64)) ** 0.5, (2 / (64 + 10)) ** 0.5),
+        ("xavier", (2 / (9 * 128)) ** 0.5, (2 / (64 + 10)) ** 0.5),
+        ("normal", 0.01, 0.01),
+    ],
+)
+def test_initializations_have_the_spread_they_promise(init, conv_std, head_std):
+    model = build_resnet(2, 2, 64, init=init)
+    assert model.stages[0][0].conv1.weight.std().item() == pytest.approx(conv_std, rel=0.02)
+    assert model.head.weight.std().item() == pytest.approx(head_std, rel=0.1)
+    assert not model.head.bias.any()
+    assert (model.stages[0][0].norm1.weight == 1).all()
+
+
+def test_the_default_initialization_is_pytorchs():
+    torch.manual_seed(5)
+    model = build_resnet(1, 1, 8)
+    torch.manual_seed(5)
+    assert torch.equal(model.stem.conv.weight, nn.Conv2d(3, 8, 3, padding=1, bias=False).weight)
+
+
+def test_a_network_follows_its_classifier():
+    model = small()
+    model.class_names = tuple("abcdefghij")
+    model.reset_classifier(5)
+    assert (model.spec.num_classes, model.num_classes, model.class_names) == (5, 5, None)
+    assert model(IMAGES).shape == (2, 5)
+    model.reset_classifier(0)
+    assert model.spec.num_classes == 0
+    assert model(IMAGES).shape == (2, 16)
+    model.reset_classifier(0, "")
+    assert model(IMAGES).shape == (2, 16, 8, 8)
+    model.reset_classifier(7)  # a classifier needs a pool, so the average comes back
+    assert model(IMAGES).shape == (2, 7)
+    model.reset_classifier(7, "catavgmax")
+    assert model(IMAGES).shape == (2, 7)
+
+
+@pytest.mark.parametrize("num_classes", [-1, 1.5, True, "10", 10**9])
+def test_a_bad_number_of_classes_leaves_the_network_as_it_was(num_classes):
+    model = small()
+    before = model(IMAGES)
+    with pytest.raises((TypeError, ValueError), match="num_classes="):
+        model.reset_classifier(num_classes)
+    with pytest.raises(ValueError, match="global_pool='mean'"):
+        model.reset_classifier(3, "mean")
+    with pytest.raises(ValueError, match="needs a pool"):
+        model.reset_classifier(3, "")
+    assert torch.equal(model(IMAGES), before)
+
+
+def test_pruning_leaves_the_spec_of_what_is_left():
+    model = small()
+    taps = model.forward_intermediates(IMAGES, intermediates_only=True)
+    model.prune_intermediate_layers([2])
+    assert model.spec.num_layers == 2
+    assert model.spec.num_classes == 0
+    assert budgetnets.count_params(model.spec) == sum(p.numel() for p in model.parameters())
+    assert torch.equal(model.forward_features(IMAGES), taps[2])
+    model.prune_intermediate_layers([0])
+    assert model.spec is None
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])
+@pytest.mark.parametrize("p", [8, 4])
+def test_every_pool_works_with_every_grid(pool, p):
+    model = BudgetResNet(ResNetSpec.from_letters(3, 1, 8, P=p), global_pool=pool).eval()
+    assert model(IMAGES).shape == (2, 10)
+    assert model.head.in_features == 8 * (8 // p) ** 2 * (2 if pool == "catavgmax" else 1)
+    assert GridPool(2, pool)(torch.randn(1, 3, 8, 8)).shape[1] == GridPool(2, pool).feat_mult() * 3
+
+
+def test_deep_copies_and_pickles_give_the_same_answers():
+    model = small(se="block")
+    expected = model(IMAGES)
+    assert torch.equal(copy.deepcopy(model)(IMAGES), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(IMAGES), expected)
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    assert torch.equal(torch.load(buffer, weights_only=False)(IMAGES), expected)
+
+
+def test_channels_last_and_bf16_give_nearly_the_same_answers():
+    model = small(se="stem")
+    expected = model(IMAGES)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(IMAGES.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5)
+    half = copy.deepcopy(model).to(torch.bfloat16)(IMAGES.to(torch.bfloat16))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"se": "block", "block": "bottleneck"}, {"se": "stem", "P": 4}, {"act": "elu"}]
+)
+def test_export_and_scripting_give_the_same_answers(options):
+    model = small(**options)
+    expected = model(IMAGES)
+    batch = {"x": {0: torch.export.Dim("batch", max=64)}}
+    exported = torch.export.export(model, (IMAGES,), dynamic_shapes=batch).module()
+    torch.testing.assert_close(exported(IMAGES), expected)
+    assert exported(torch.randn(5, 3, 32, 32)).shape == (5, 10)
+    torch.testing.assert_close(torch.fx.symbolic_trace(model)(IMAGES), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.parametrize("options", [{}, {"se": "block", "block": "bottleneck"}, {"se": "stem", "P": 4}])
+def test_torchscript_gives_the_same_answers_and_errors(options):
+    model = small(**options)
+    for converted in (torch.jit.script(model), torch.jit.trace(model, IMAGES)):
+        torch.testing.assert_close(converted(IMAGES), model(IMAGES))
+    with pytest.raises(torch.jit.Error, match="add the batch dimension"):
+        torch.jit.script(model)(IMAGES[0])
+
+
+@pytest.mark.slow
+def test_torch_compile_gives_the_same_answers():
+    model = small(se="stem")
+    torch.testing.assert_close(torch.compile(model)(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_gradient_checkpointing_changes_no_gradient(norm):
+    model = small(norm="groupnorm1" if norm else "batchnorm2d").train()
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model(IMAGES).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for without, with_ in zip(*gradients, strict=True):
+        torch.testing.assert_close(without, with_)
+
+
+def test_layer_decay_orders_the_parameters_from_stem_to_head():
+    model = small()
+    groups = param_groups_layer_decay(model, layer_decay=0.5)
+    scale = {}
+    for group in groups:
+        for parameter in group["params"]:
+            name = next(n for n, p in model.named_parameters() if p is parameter)
+            scale[name] = group["lr_scale"]
+    assert scale["stem.conv.weight"] < scale["stages.0.0.conv1.weight"] < scale["stages.2.0.conv2.weight"]
+    assert scale["stages.2.0.conv2.weight"] < scale["head.weight"] == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_features_only_takes_all_maps_for_any_number_of_layers(n):
+    model = timm.create_model("budget_resnet", N=n, B=1, C=8, features_only=True)
+    maps = model(IMAGES)
+    assert len(maps) == n + 1
+    assert [m.shape[1] for m in maps] == model.feature_info.channels()
+    assert [32 // m.shape[2] for m in maps] == model.feature_info.reduction()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((10,), float("nan")), "not finite"),
+        (torch.zeros(10, dtype=torch.int8), "torch.int8"),
+        (torch.zeros(10, dtype=torch.complex64), "torch.complex64"),
+        (torch.zeros(10).to(torch.float8_e4m3fn), "float8"),
+    ],
+)
+def test_loading_refuses_what_torch_would_cast_or_take(value, message):
+    model = small()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(WeightsMismatch, match=message):
+        model.load_state_dict(before | {"head.bias": value})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_loading_takes_floats_of_other_widths(dtype):
+    model, other = small(), small()
+    state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in model.state_dict().items()}
+    other.load_state_dict(state)
+    torch.testing.assert_close(other(IMAGES), model(IMAGES), rtol=0.05, atol=0.05)
+
+
+def test_a_custom_network_is_saved_and_reloaded_bit_equal_by_timm(tmp_path):
+    from timm.models._hub import save_for_hf
+
+    options = {
+        "K": 3,
+        "P": 3,
+        "se": "block",
+        "se_bias": False,
+        "act": "elu",
+        "num_classes": 7,
+        "in_chans": 1,
+        "input_size": 24,
+    }
+    model = build_resnet(3, [1, 2, 1], [8, 12, 16], **options).eval()
+    x = torch.randn(2, 1, 24, 24)
+    model.reset_classifier(4)
+    save_for_hf(model, tmp_path, model_config={"label_names": list("abcd")}, safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert again.spec == model.spec
+    assert again.class_names == ("a", "b", "c", "d")
+    assert torch.equal(again(x), model(x))
+    colour = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=9, in_chans=3).eval()
+    assert colour(torch.randn(2, 3, 24, 24)).shape == (2, 9)
+    assert torch.equal(colour.stages[1][1].conv2.weight, model.stages[1][1].conv2.weight)
