@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,9 +71,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> int | list[int]:
-    values = ast.literal_eval(f"[{text}]")
-    if not all(isinstance(value, int) for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 64,128,256")
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 64,128,256") from None
     return values[0] if len(values) == 1 else values
 
 
@@ -117,15 +117,19 @@ def _classify(args: argparse.Namespace) -> int:
     model = create(args.model, pretrained=True)
     transform = transforms(args.model)
     names = getattr(model, "class_names", None) or CIFAR10_CLASSES
+    status = 0
     for path in args.images:
-        with Image.open(path) as image:
-            batch = transform(ImageOps.exif_transpose(image)).unsqueeze(0)  # (1, 3, 32, 32)
+        try:
+            with Image.open(path) as image:
+                batch = transform(ImageOps.exif_transpose(image)).unsqueeze(0)  # (1, 3, 32, 32)
+        except OSError as error:
+            print(f"budgetnets classify: {path} cannot be read as an image: {error}", file=sys.stderr)
+            status = 2
+            continue
         top = model(batch).softmax(1)[0].topk(min(5, len(names)))
-        print(
-            f"{path}: "
-            + ", ".join(f"{names[i]} {100 * p:.1f} %" for p, i in zip(*map(torch.Tensor.tolist, top), strict=True))
-        )
-    return 0
+        answers = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        print(f"{path}: " + ", ".join(f"{names[i]} {100 * probability:.1f} %" for i, probability in answers))
+    return status
 
 
 def _verify(args: argparse.Namespace) -> int:

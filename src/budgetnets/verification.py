@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from .registry import create
 from .state import WeightsUnavailable
-from .variants import Weights, find_variant, find_weights
+from .variants import find_variant, find_weights
 
 TOLERANCE = 0.02  # percentage points; two images of 10,000, for the rounding of other machines' arithmetic
 
@@ -56,6 +57,7 @@ def verify(
     root: str | Path,
     *,
     batch_size: int = 500,
+    flip: bool = False,
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> Verification:
@@ -65,6 +67,7 @@ def verify(
         name: a variant, with or without a weights' tag.
         root: the folder that holds `cifar-10-batches-py`, as torchvision unpacks it. Nothing is downloaded.
         batch_size: images at a time.
+        flip: measure with the logits of each image and its mirror image summed, the card's `top1_flip`.
         device: where the network runs.
         progress: show a bar on standard error.
 
@@ -76,22 +79,24 @@ def verify(
     row, weights = find_variant(name), find_weights(name)
     if weights is None:
         raise WeightsUnavailable(f"{row.name} has no trained weights yet, so there is nothing to verify.")
-    images, labels = _test_set(root)
+    images, labels = read_test_set(root)
     model = create(f"{row.name}.{weights.tag}", pretrained=True).to(device=device, dtype=torch.float32)
     started = time.perf_counter()
-    correct = _count_correct(model, weights, images, labels, batch_size, progress)
+    correct = count_correct(
+        model, images, labels, weights.mean, weights.std, batch_size=batch_size, flip=flip, progress=progress
+    )
     return Verification(
         name=f"{row.name}.{weights.tag}",
         sha256=weights.sha256,
         correct=correct,
         total=len(labels),
         top1=100 * correct / len(labels),
-        listed_top1=weights.top1,
+        listed_top1=weights.top1_flip if flip else weights.top1,
         seconds=time.perf_counter() - started,
     )
 
 
-def _test_set(root: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
+def read_test_set(root: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Return CIFAR-10's test images (10000, 3, 32, 32) as uint8, and their labels."""
     from torchvision.datasets import CIFAR10  # heavy: not at import
 
@@ -106,16 +111,26 @@ def _test_set(root: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.inference_mode()
-def _count_correct(
-    model: nn.Module, weights: Weights, images: torch.Tensor, labels: torch.Tensor, batch_size: int, progress: bool
+def count_correct(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int = 500,
+    flip: bool = False,
+    progress: bool = True,
 ) -> int:
+    """Return how many uint8 images (n, 3, H, W) the network classifies as their labels (n) say."""
     from tqdm import tqdm
 
     device = next(model.parameters()).device
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (weights.mean, weights.std))
+    offset, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
     correct = 0
     for start in tqdm(range(0, len(images), batch_size), desc=f"test set, {device}", disable=not progress, leave=False):
-        batch = images[start : start + batch_size].to(device).float().div(255)  # (B, 3, 32, 32), 0..1
-        logits = model((batch - mean) / std)
+        batch = images[start : start + batch_size].to(device).float().div(255)  # (B, 3, H, W), 0..1
+        batch = (batch - offset) / scale
+        logits = model(batch) + model(batch.flip(3)) if flip else model(batch)
         correct += int((logits.argmax(1).cpu() == labels[start : start + batch_size]).sum())
     return correct

@@ -1,0 +1,105 @@
+"""Turn a finished training run into bundled weights: the file, its log, and the row to put into variants.py.
+
+    python benchmarks/bundle_weights.py runs/resnet9 --tag prog32_c10 --data DIR
+
+The weights become fp16 (BatchNorm's running statistics stay fp32), and the accuracy that is printed is that of the
+written file, run in fp32 on CIFAR-10's test set.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import budgetnets
+from budgetnets.variants import Weights, find_variant
+from budgetnets.verification import count_correct, read_test_set
+from budgetnets.weights import bundled_path
+
+MOST_BYTES = 10 * 2**20
+LOGS = Path(__file__).parent.parent / "docs" / "logs"
+
+
+def to_half(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """fp16 but for BatchNorm's statistics, whose small variances fp16 would round away."""
+    return tensor if "running_" in name or not tensor.is_floating_point() else tensor.half()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the folder that examples/train.py wrote")
+    parser.add_argument("--tag", required=True, help="<recipe>_c10")
+    parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
+    parser.add_argument("--out", type=Path, help="write the weights there instead of into the package")
+    args = parser.parse_args()
+
+    log = json.loads((args.run / "log.json").read_text())
+    done, wanted = len(log["epochs"]), log["args"]["epochs"]
+    if done < wanted:
+        parser.error(f"{args.run} has {done} of {wanted} epochs; only the last epoch counts")
+    row = find_variant(log["model"])
+    weights = Weights(
+        args.tag, sha256="", top1=0.0, top1_flip=0.0, recipe={}, log=f"docs/logs/{row.name}.{args.tag}.json"
+    )
+    path = args.out or bundled_path(row, weights)
+    state = load_file(args.run / "model.safetensors")
+    save_file({name: to_half(name, tensor) for name, tensor in state.items()}, path, {"format": "pt"})
+    path.chmod(0o644)  # safetensors writes 0600, which a package must not have
+    if path.stat().st_size > MOST_BYTES:
+        parser.error(f"{path} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are bundled")
+
+    model = timm.create_model(row.name).eval()
+    model.load_state_dict(load_file(path))
+    images, labels = read_test_set(args.data)
+    top1, top1_flip = (
+        100 * count_correct(model, images, labels, weights.mean, weights.std, flip=flip) / len(labels)
+        for flip in (False, True)
+    )
+    LOGS.mkdir(exist_ok=True)
+    log_path.write_text(json.dumps(log, indent=1) + "\n")
+    shutil.copyfile(args.run / "curves.png", log_path.with_suffix(".png"))
+
+    defaults = recipe_defaults()
+    options = {name: value for name, value in log["args"].items() if value != defaults.get(name, value)}
+    command = [f"examples/train.py --model {row.name}"]
+    command += [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if name != "model"]
+    recipe = {
+        "command": " ".join(command),
+        "epochs": wanted,
+        "seeds": 1,
+        "seed": log["args"]["seed"],
+        "hardware": log["hardware"],
+        "seconds": round(sum(epoch["train_seconds"] for epoch in log["epochs"])),
+        "torch": log["versions"]["torch"],
+        "commit": log["commit"],
+    }
+    row_text = {
+        "tag": args.tag,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "top1": round(top1, 2),
+        "top1_flip": round(top1_flip, 2),
+        "recipe": recipe,
+        "log": weights.log,
+    }
+    print(f"{path}: {path.stat().st_size:,} bytes; put this into the row of {row.name} in variants.py:\n")
+    print("Weights(\n" + "".join(f"    {name}={value!r},\n" for name, value in row_text.items()) + "),")
+
+
+def recipe_defaults() -> dict:
+    """The defaults of examples/train.py, so that the recipe names only what differs from them."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+    import train
+
+    return {name.replace("-", "_"): default for name, default, _ in train.OPTIONS}
+
+
+if __name__ == "__main__":
+    assert budgetnets  # registers the variants with timm
+    main()

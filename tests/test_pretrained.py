@@ -1,0 +1,103 @@
+"""What the weights do: on a photograph, on the real test set, and through the transforms that belong to them."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import budgetnets
+from budgetnets.variants import VARIANTS
+from budgetnets.verification import Verification, read_test_set
+
+TRAINED = [f"{row.name}.{card.tag}" for row in VARIANTS.values() for card in row.weights]
+
+
+@pytest.mark.skipif("resnet9_cifar" not in {name.partition(".")[0] for name in TRAINED}, reason="not trained yet")
+def test_the_photograph_of_a_cat_is_a_cat():
+    data = pytest.importorskip("skimage.data", reason="the photograph is in scikit-image's wheel")
+    model = budgetnets.create("resnet9_cifar", pretrained=True)
+    batch = budgetnets.transforms("resnet9_cifar")(Image.fromarray(data.cat())).unsqueeze(0)
+    with torch.inference_mode():
+        probabilities = model(batch).softmax(1)[0]
+    assert model.class_names[int(probabilities.argmax())] == "cat"
+    assert probabilities.max() > 0.5
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_thousand_real_test_images_are_classified_nearly_as_listed(name, cifar10):
+    images, labels = read_test_set(cifar10)
+    card = budgetnets.card(name)
+    weights = card.weights
+    correct = budgetnets.verification.count_correct(
+        budgetnets.create(name, pretrained=True),
+        images[:1000],
+        labels[:1000],
+        weights.mean,
+        weights.std,
+        progress=False,
+    )
+    assert correct / 10 == pytest.approx(card.top1, abs=2.5)  # three standard deviations of 1,000 images
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("name", TRAINED)
+def test_verify_reproduces_the_listed_accuracy(name, cifar10, flip):
+    found = budgetnets.verify(name, cifar10, flip=flip)
+    assert isinstance(found, Verification)
+    assert found.matches, str(found)
+    assert found.total == 10_000
+    assert found.sha256 == budgetnets.card(name).weights.sha256
+    if name.startswith("resnet9_cifar"):
+        assert found.top1 > 93.0
+
+
+def test_verify_says_what_is_wrong_with_its_arguments(tmp_path):
+    untrained = next(row.name for row in VARIANTS.values() if not row.weights)
+    with pytest.raises(budgetnets.WeightsUnavailable, match="nothing to verify"):
+        budgetnets.verify(untrained, tmp_path)
+    with pytest.raises(ValueError, match="did you mean 'resnet9_cifar'"):
+        budgetnets.verify("resnet9", tmp_path)
+    with pytest.raises(FileNotFoundError, match="cifar-10-batches-py does not hold"):
+        read_test_set(tmp_path)
+
+
+def test_a_verification_that_differs_says_by_how_much():
+    found = Verification("x.y", "0" * 64, correct=9300, total=10_000, top1=93.0, listed_top1=93.5, seconds=1.0)
+    assert not found.matches
+    assert "NOT as listed, -0.50 points" in str(found)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "CMYK"])
+@pytest.mark.parametrize("size", [(32, 32), (40, 64), (8, 20), (451, 300)])
+def test_any_picture_becomes_a_normalized_tensor(mode, size):
+    image = Image.new("RGB", size, (255, 255, 255)).convert(mode)
+    x = budgetnets.transforms("resnet9_cifar")(image)
+    assert x.shape == (3, 32, 32)
+    white = [(1 - m) / s for m, s in zip(budgetnets.CIFAR10_MEAN, budgetnets.CIFAR10_STD, strict=True)]
+    torch.testing.assert_close(x.mean((1, 2)), torch.tensor(white), rtol=1e-3, atol=1e-3)
+
+
+def test_a_picture_of_the_right_size_is_only_normalized():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    x = budgetnets.transforms("resnet9_cifar")(Image.fromarray(pixels))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (budgetnets.CIFAR10_MEAN, budgetnets.CIFAR10_STD))
+    torch.testing.assert_close(x, (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / std)
+
+
+def test_the_mean_and_std_are_the_training_pixels_own(cifar10):
+    from torchvision.datasets import CIFAR10
+
+    pixels = CIFAR10(cifar10, train=True).data.reshape(-1, 3) / 255
+    np.testing.assert_allclose(pixels.mean(0), budgetnets.CIFAR10_MEAN, atol=5e-4)
+    np.testing.assert_allclose(pixels.std(0), budgetnets.CIFAR10_STD, atol=5e-4)
+
+
+def test_transforms_come_from_a_network_too_and_can_be_pickled():
+    model = budgetnets.build_resnet(2, 1, 8, input_size=48)
+    transform = pickle.loads(pickle.dumps(budgetnets.transforms(model)))
+    assert transform(Image.new("L", (100, 60))).shape == (3, 48, 48)
+    with pytest.raises(TypeError, match="no pretrained_cfg"):
+        budgetnets.transforms(torch.nn.Linear(1, 1))
