@@ -6,10 +6,10 @@ BIN := .venv/bin
 setup:  ## a virtual environment with everything for development
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --upgrade pip
-	$(BIN)/python -m pip install --editable ".[train,demo]" --group dev
+	$(BIN)/python -m pip install --editable ".[test]" --group dev
 
-test:  ## the tests
-	$(BIN)/python -m pytest
+test:  ## the tests, without those that take long
+	$(BIN)/python -m pytest -m "not slow"
 
 fix:  ## format, and repair what the linter can
 	$(BIN)/ruff check --fix .

@@ -43,9 +43,8 @@ def main() -> None:
     if done < wanted:
         parser.error(f"{args.run} has {done} of {wanted} epochs; only the last epoch counts")
     row = find_variant(log["model"])
-    weights = Weights(
-        args.tag, sha256="", top1=0.0, top1_flip=0.0, recipe={}, log=f"docs/logs/{row.name}.{args.tag}.json"
-    )
+    log_path = LOGS / f"{row.name}.{args.tag}.json"
+    weights = Weights(args.tag, "", top1=0.0, top1_flip=0.0, recipe={}, log=f"docs/logs/{log_path.name}")
     path = args.out or bundled_path(row, weights)
     state = load_file(args.run / "model.safetensors")
     save_file({name: to_half(name, tensor) for name, tensor in state.items()}, path, {"format": "pt"})

@@ -1,0 +1,57 @@
+"""What the README and the documentation show is true: their code runs, their tables and links are fresh."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from budgetnets.variants import VARIANTS
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+NOT_RUN = "# not run in the tests"
+
+
+def python_blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_python_block_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = [block for block in python_blocks(page) if not block.startswith(NOT_RUN)]
+    if any("pretrained=True" in block for block in blocks) and not VARIANTS["resnet9_cifar"].weights:
+        pytest.skip("resnet9_cifar has no weights yet")
+    namespace = {"__name__": "__page__"}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_block_that_is_not_run_says_why(page):
+    for block in python_blocks(page):
+        if block.startswith(NOT_RUN):
+            assert re.match(NOT_RUN + r": \w+", block), block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_generated_tables_are_fresh():
+    command = [sys.executable, str(ROOT / "docs" / "make_tables.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_that_a_page_gives_to_a_script_exist(page):
+    for script, line in re.findall(r"(examples/\w+\.py)([^\n`]*)", page.read_text()):
+        source = (ROOT / script).read_text()
+        for option in re.findall(r"--([a-z][a-z-]+)", line):
+            assert f'"--{option}"' in source or f'("{option}",' in source, f"{script} has no --{option}"
