@@ -47,6 +47,7 @@ def main() -> None:
     weights = Weights(args.tag, "", top1=0.0, top1_flip=0.0, recipe={}, log=f"docs/logs/{log_path.name}")
     path = args.out or bundled_path(row, weights)
     state = load_file(args.run / "model.safetensors")
+    path.parent.mkdir(exist_ok=True)
     save_file({name: to_half(name, tensor) for name, tensor in state.items()}, path, {"format": "pt"})
     path.chmod(0o644)  # safetensors writes 0600, which a package must not have
     if path.stat().st_size > MOST_BYTES:
