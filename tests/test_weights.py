@@ -85,7 +85,7 @@ def test_classes_channels_and_features_adapt_with_weights(row, card):
     assert five.class_names is None
     assert torch.equal(five.state_dict()[backbone], original.state_dict()[backbone])
     grey = budgetnets.create(row.name, pretrained=True, in_chans=1)
-    assert torch.allclose(grey.stem.conv.weight, original.stem.conv.weight.sum(1, keepdim=True))
+    torch.testing.assert_close(grey.stem.conv.weight, original.stem.conv.weight.sum(1, keepdim=True))
     # timm's rule for one channel is the sum, so a grey image gives what it gave in colour, but at the border
     same = IMAGES[:, :1].repeat(1, 3, 1, 1)
     torch.testing.assert_close(grey(IMAGES[:, :1]), original(same), rtol=1e-3, atol=1e-3)
@@ -231,10 +231,7 @@ SPOILED = [
     (lambda s: s | {"stages.0.0.conv1.weight": torch.zeros(64, 64, 9)}, r"shape \(64, 64, 9\)"),
     (lambda s: s | {"stages.0.0.norm1.bias": torch.full((64,), float("nan"))}, "not finite"),
     (lambda s: s | {"stages.0.0.norm1.bias": torch.zeros(64, dtype=torch.int8)}, "torch.int8"),
-    (
-        lambda s: s | {"head.weight": torch.zeros(7, 512), "head.bias": torch.zeros(7)},
-        r"head.weight has shape \(7, 512\)",
-    ),
+    (lambda s: s | {"head.weight": torch.zeros(7, 512), "head.bias": torch.zeros(7)}, r"head.\w+ has shape \(7,"),
 ]
 
 

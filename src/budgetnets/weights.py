@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def registered_state_dict(name: str, cache_dir: str | Path | None = None) -> tup
     with torch.device("meta"):
         expected = BudgetResNet(row.spec.replace(num_classes=len(weights.classes))).state_dict()
     check_state_dict(state, expected, f"the weights of {row.name}.{weights.tag}")
-    return weights, state
+    # In fp32 from here on, so that adapting the first convolution to other channels rounds nothing.
+    return weights, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def bundled_path(row: Variant, weights: Weights) -> Path:
@@ -127,16 +129,25 @@ def _bundled_bytes(row: Variant, weights: Weights, required: bool) -> bytes | No
 
 def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None) -> bytes:
     """Return the verified file from the Hub's cache, else from the Hub, asked for anew once if its bytes are wrong."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # heavy, and rarely needed
+    import huggingface_hub as hub  # heavy, and rarely needed
 
     place = f"{row.hub_repo}@{weights.hub_revision}/{HUB_FILENAME}"
-    wanted = {
-        "repo_id": row.hub_repo,
-        "filename": HUB_FILENAME,
-        "revision": weights.hub_revision,
-        "cache_dir": cache_dir,
-    }
-    cached = try_to_load_from_cache(**wanted)
+    repo, revision = row.hub_repo, weights.hub_revision
+
+    def download(force: bool) -> str:
+        # The client retries its own first request for half a minute; this one finds out fast if the Hub answers at all.
+        hub.get_hf_file_metadata(hub.hf_hub_url(repo, HUB_FILENAME, revision=revision), timeout=HUB_TIMEOUT)
+        return hub.hf_hub_download(
+            repo,
+            HUB_FILENAME,
+            revision=revision,
+            cache_dir=cache_dir,
+            etag_timeout=HUB_TIMEOUT,
+            force_download=force,
+            library_name="budgetnets",
+        )
+
+    cached = hub.try_to_load_from_cache(repo, HUB_FILENAME, cache_dir=cache_dir, revision=revision)
     if isinstance(cached, str) and Path(cached).is_file():
         content = _read(Path(cached))
         if _sha256(content) == weights.sha256:
@@ -144,11 +155,7 @@ def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None) -> 
     found = ""
     for force in (False, True):
         try:
-            path = _with_retries(
-                lambda force=force: hf_hub_download(
-                    **wanted, etag_timeout=HUB_TIMEOUT, force_download=force, library_name="budgetnets"
-                )
-            )
+            path = _with_retries(partial(download, force))
         except Exception as error:  # the client raises its HTTP library's own errors too, which are no OSError
             raise WeightsUnavailable(
                 f"{row.name}.{weights.tag}: {place} could not be had ({type(error).__name__}: {_first_line(error)}). "
