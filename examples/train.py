@@ -100,7 +100,7 @@ def evaluate(model, loader, accelerator):
 
 def describe_run(args, accelerator, model):
     """What a reader of the log needs to judge its figures."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=sys.path[0])
+    failed, commit = subprocess.getstatusoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty")
     cpu = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else (names or [platform.processor()])[0]
@@ -110,7 +110,7 @@ def describe_run(args, accelerator, model):
         "args": {name: value for name, value in vars(args).items() if name not in NOT_THE_RECIPE},
         "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",
         "versions": {"torch": str(torch.__version__), "timm": timm.__version__, "budgetnets": budgetnets.__version__},
-        "commit": git.stdout.strip() or None,
+        "commit": None if failed else commit,
         "evaluated_on": "holdout" if args.holdout else "test",
         "epochs": [],
     }

@@ -30,13 +30,13 @@ def image(spec):
 
 
 @given(specs())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_params_are_those_of_the_built_network(spec):
     assert count_params(spec) == sum(p.numel() for p in on_meta(spec).parameters())
 
 
 @given(specs())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_macs_are_half_of_torchs_flop_count(spec):
     with FlopCounterMode(display=False) as counter:
         on_meta(spec)(image(spec))
@@ -77,7 +77,7 @@ def peak_of_graph(spec):
 
 
 @given(specs(act="relu", norm="batchnorm2d"))  # others compute in steps that an inference engine fuses
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_memory_is_the_peak_of_the_traced_networks_live_tensors(spec):
     assert count_memory(spec) == peak_of_graph(spec)
 

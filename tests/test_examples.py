@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torchvision.datasets import FakeData
 
 import budgetnets
+from budgetnets.verification import read_test_set
 
 pytestmark = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("accelerate", "matplotlib"))), reason="pip install 'budgetnets[train]'"
@@ -211,6 +212,29 @@ def test_two_processes_reach_the_weights_of_one(tmp_path):
     for entries in zip(*logs, strict=True):
         assert entries[0]["train_loss"] == pytest.approx(entries[1]["train_loss"], rel=1e-4)
         assert entries[0]["train_top1"] == entries[1]["train_top1"]
+
+
+@pytest.mark.slow
+def test_a_killed_and_resumed_run_on_real_images_learns_and_classifies(cifar10, tmp_path):
+    out, letters = tmp_path / "run", {"N": 3, "B": 1, "C": [16, 32, 64]}
+    options = ["--model", "budget_resnet", "--model-args", json.dumps(letters), "--data", cifar10, "--limit", 2000]
+    options += ["--epochs", 8, "--batch-size", 50, "--cpu", "--workers", 0, "--out", out, "--eval-every", 8]
+    process = start("train.py", *options)
+    while not (out / "checkpoint.pt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    run("train.py", *options, "--resume")
+    assert read_log(out)["epochs"][-1]["eval_top1"] > 35  # of 2,000 test images; guessing gives 10
+
+    model = budgetnets.build_resnet(**letters).eval()
+    model.load_state_dict(load_file(out / "model.safetensors"))
+    images, labels = read_test_set(cifar10)
+    transform = budgetnets.transforms(model)
+    batch = torch.stack([transform(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images[:500]])
+    with torch.inference_mode():
+        assert (model(batch).argmax(1) == labels[:500]).float().mean() > 0.3
 
 
 # --- finetune.py

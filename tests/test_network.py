@@ -34,7 +34,7 @@ IMAGES = torch.randn(2, 3, 32, 32)
 
 
 @given(specs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_network_of_the_family_runs_and_learns(spec):
     model = BudgetResNet(spec).eval()
     x = torch.randn(2, spec.in_chans, spec.input_size, spec.input_size)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from .checks import integer
 from .spec import ACTIVATIONS, NORMS, STEM_KERNEL_SIZE, ResNetSpec, Stage
 from .variants import find_variant
 
 BYTES_PER_VALUE = 4  # fp32
+MAX_BUDGET = 10**15
 
 
 def count_params(*network: Any, max_params: int | None = None, **options: Any) -> int:
@@ -45,9 +47,12 @@ def count_memory(*network: Any, max_params: int | None = None, **options: Any) -
 
 
 def check_budget(spec: ResNetSpec, max_params: int) -> None:
-    """Raise ValueError, with the excess, when the network has more than `max_params` parameters."""
-    if isinstance(max_params, bool) or not isinstance(max_params, int) or max_params < 1:
-        raise ValueError(f"max_params={max_params!r} must be a positive integer, or None for no limit")
+    """Raise ValueError, with the excess, when the network has more than `max_params` parameters.
+
+    Raises:
+        TypeError: `max_params` is no integer.
+    """
+    max_params = integer("max_params", max_params, 1, MAX_BUDGET)
     params = spec_params(spec)
     if params > max_params:
         raise ValueError(
