@@ -39,7 +39,9 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
         raise TypeError(f"name={name!r} must be a string such as 'resnet9_cifar'")
     if ":" not in name and name.partition(".")[0] != GENERIC_NAME:
         find_weights(name)
-    model = timm.create_model(name, pretrained=pretrained, **kwargs)
+    # A checkpoint that the caller names takes the place of the registered weights, which need not exist then.
+    registered = pretrained and not kwargs.get("checkpoint_path")
+    model = timm.create_model(name, pretrained=registered, **kwargs)
     return model.eval() if pretrained else model
 
 

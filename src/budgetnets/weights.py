@@ -96,10 +96,10 @@ def check_foreign(state: dict[str, torch.Tensor], model: BudgetResNet) -> dict[s
     """
     expected = dict(model.state_dict())
     config: Mapping[str, Any] = getattr(model, "pretrained_cfg", {})
-    for name in ("head.weight", "head.bias"):
-        classes = config.get("num_classes", 0)
-        if classes and (name in state or name in expected):
-            shape = (classes, model.num_features * model.grid**2) if name == "head.weight" else (classes,)
+    classes = config.get("num_classes", 0)  # the source's; timm leaves its classifier out where the network has others
+    for name, shape in (("head.weight", (classes, model.num_features * model.grid**2)), ("head.bias", (classes,))):
+        wanted = expected.pop(name, None) is not None or name in state
+        if classes and wanted:
             expected[name] = torch.empty(shape, device="meta")
     source_chans = (config.get("input_size") or (3,))[0]
     if "stem.conv.weight" in state and source_chans != model.in_chans:

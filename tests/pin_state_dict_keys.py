@@ -1,4 +1,4 @@
-"""Write tests/state_dict_keys.json for new variants; an existing one's entry never changes."""
+"""Pin the state-dict keys of new variants in tests/state_dict_keys.json; an existing one's entry never changes."""
 
 import hashlib
 import json
