@@ -73,11 +73,12 @@ def weights_section(row: Variant, weights: Weights) -> str:
         item(f"Measured top-1: {weights.top1:.2f} % ({mirrored})"),
         f"- sha256: `{weights.sha256}`",
         f"- License: {weights.license}",
-        f"- Log: `{weights.log}`",
+        f"- Log of every epoch: `{weights.log}`, drawn below",
         "- Recipe:",
         *(f"  - {key}: `{value}`" for key, value in weights.recipe.items()),
     ]
-    return "\n".join([f"Weights `{row.name}.{weights.tag}`:", "", *facts])
+    curves = f"![Loss, accuracy and learning rate by epoch](logs/{row.name}.{weights.tag}.png)"
+    return "\n".join([f"Weights `{row.name}.{weights.tag}`:", "", *facts, "", curves])
 
 
 def section(row: Variant) -> str:
