@@ -38,6 +38,11 @@ ABOUT_ANY_MODEL = {
     "test_forward_intermediates_stop_early_final_norm",
     "test_model_init_weights_after_to_empty",
 }
+# Claims that no network could meet which shrinks an image by 128: at the tests' image sizes its last map is 1x1.
+IMPOSSIBLE = {
+    ("test_reset_classifier_keeps_pool", "resnet34_deep8_cifar"): "average and maximum of a single value are equal",
+    ("test_forward_after_prune_intermediate_layers", "resnet34_deep8_cifar"): "trains batch norm on a single value",
+}
 OTHER_ARGUMENTS = {"model_kwargs": {}, "kwargs": {}, "stop_early_final": True}
 
 
@@ -99,6 +104,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 
     def is_ours(item: pytest.Function) -> bool:
         name = item.callspec.params.get("model_name") if hasattr(item, "callspec") else None
+        if (item.originalname, name) in IMPOSSIBLE:
+            return False
         named = isinstance(name, str) and name.partition(".")[0] in ours
         return named or item.originalname in ABOUT_ANY_MODEL
 
