@@ -86,6 +86,14 @@ def test_classify_answers_for_each_image_and_names_the_bad_one(tmp_path, capsys)
     assert str(bad) in captured.err
 
 
+@pytest.mark.skipif(not HAS_WEIGHTS, reason="not trained yet")
+def test_release_publishes_nothing_unless_told_to(tmp_path, capsys):
+    assert main(["release", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "written and checked" in out
+    assert "nothing was published" in out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_WEIGHTS, reason="not trained yet")
 def test_verify_prints_what_it_found(cifar10, capsys):

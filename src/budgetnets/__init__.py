@@ -8,6 +8,7 @@ from .budget import count_macs, count_memory, count_params
 from .cards import Card, card
 from .network import BudgetResNet, build_resnet
 from .preprocessing import transforms
+from .publish import push_to_hub, release, save_pretrained
 from .registry import create, list_models, register_all
 from .registry import default_cfgs as default_cfgs  # timm looks for it here when a model is registered
 from .spec import ResNetSpec
@@ -43,6 +44,9 @@ __all__ = [
     "create",
     "list_models",
     "make_skip",
+    "push_to_hub",
+    "release",
+    "save_pretrained",
     "transforms",
     "verify",
 ]

@@ -39,6 +39,7 @@ def integer(name: str, value: Any, low: int, high: int, note: str = "") -> int:
 
 
 def layer_count(values: Any) -> int:
+    """Return N, the number of entries of B, which must be a sequence."""
     if isinstance(values, str | bytes | Mapping) or not (isinstance(values, Sequence) or hasattr(values, "__len__")):
         raise TypeError(f"B (blocks)={values!r} must be a sequence of integers, one per layer")
     if not 1 <= len(values) <= MAX_LAYERS:
@@ -63,6 +64,7 @@ def per_layer(name: str, values: Any, num_layers: int, high: int) -> tuple[int, 
 
 
 def kernels(name: str, values: Any, num_layers: int, input_size: int) -> tuple[int, ...]:
+    """Return N checked kernel sizes: odd, so that padding by half keeps the map, and no larger than the input."""
     checked = per_layer(name, values, num_layers, MAX_INPUT_SIZE)
     for i, kernel in enumerate(checked):
         if kernel % 2 == 0:
@@ -79,6 +81,7 @@ def kernels(name: str, values: Any, num_layers: int, input_size: int) -> tuple[i
 
 
 def choice(name: str, value: Any, choices: tuple[str | None, ...]) -> str | None:
+    """Return `value` if it is one of the choices; an unknown one is answered with the nearest."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
     if value not in choices:
@@ -89,6 +92,7 @@ def choice(name: str, value: Any, choices: tuple[str | None, ...]) -> str | None
 
 
 def rate(name: str, value: Any) -> float:
+    """Return a probability as a float between 0 and 1."""
     if isinstance(value, bool) or not hasattr(value, "__float__") or hasattr(value, "__len__"):
         raise TypeError(f"{name}={value!r} must be a number from 0 to 1")
     if math.isnan(value) or not 0 <= value <= 1:

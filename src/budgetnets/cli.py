@@ -13,9 +13,9 @@ import torch
 from .budget import count_macs, count_memory, count_params
 from .cards import card
 from .preprocessing import transforms
+from .publish import release
 from .registry import create, list_models
 from .spec import BLOCK_EXPANSION, LETTERS, SE_PLACES, ResNetSpec
-from .state import WeightsError
 from .variants import CIFAR10_CLASSES, find_variant
 from .verification import verify
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (TypeError, ValueError, OSError, WeightsError) as error:
+    except (TypeError, ValueError, OSError, RuntimeError) as error:  # WeightsError is a RuntimeError
         print(f"budgetnets {args.command}: {error}", file=sys.stderr)
         return 2
 
@@ -67,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name")
     command.add_argument("root", metavar="DIR", help="the folder that holds cifar-10-batches-py")
     command.set_defaults(run=_verify)
+
+    command = commands.add_parser("release", help="for maintainers: write, check and publish all weights' Hub folders")
+    command.add_argument("folder", type=Path, help="gets a subfolder for each weight file")
+    command.add_argument("--push", action="store_true", help="publish; without it nothing leaves this machine")
+    command.set_defaults(run=_release)
     return parser
 
 
@@ -136,3 +141,11 @@ def _verify(args: argparse.Namespace) -> int:
     found = verify(args.name, args.root)
     print(found)
     return 0 if found.matches else 1
+
+
+def _release(args: argparse.Namespace) -> int:
+    for folder in release(args.folder, push=args.push):
+        print(f"{folder}: {'published' if args.push else 'written and checked'}")
+    if not args.push:
+        print("nothing was published; --push does that")
+    return 0

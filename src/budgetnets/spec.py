@@ -240,7 +240,9 @@ class ResNetSpec:
         return self.final_size // self.pool_size
 
     @classmethod
-    def from_letters(cls, N: int, B: Any, C: Any, F: Any = 3, K: Any = 1, P: int | None = None, **options: Any):
+    def from_letters(
+        cls, N: int, B: Any, C: Any, F: Any = 3, K: Any = 1, P: int | None = None, **options: Any
+    ) -> ResNetSpec:
         """Return the spec for the reports' six letters.
 
         Args:

@@ -1,0 +1,166 @@
+"""Networks are published and come back equal, through the Hub's and timm's own clients, on a Hub on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from hub_server import Hub
+from safetensors.torch import load_file
+
+import budgetnets
+from budgetnets import build_resnet, release, save_pretrained
+from budgetnets.variants import VARIANTS
+from budgetnets.weights import bundled_path
+
+TRAINED = [(row, card) for row in VARIANTS.values() for card in row.weights]
+IMAGES = torch.randn(2, 3, 32, 32)
+needs_weights = pytest.mark.skipif(not TRAINED, reason="no variant has weights yet")
+
+
+def client(program, hub, tmp_path, **environment):
+    """Run a program against the Hub on loopback, in a process of its own: the client reads HF_ENDPOINT at import."""
+    own = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=os.environ | own | environment, capture_output=True, text=True, timeout=300)
+
+
+def run_snippet(text):
+    """Run the first python block of a model card as its reader would."""
+    block = text.split("```python\n")[1].split("```")[0]
+    exec(compile(block, "model card", "exec"), {})
+
+
+def test_a_custom_network_is_written_in_the_hubs_layout_and_comes_back_equal(tmp_path):
+    model = build_resnet(3, [1, 2, 1], [8, 12, 16], P=4, se="stem", act="elu", num_classes=3).eval()
+    model = model.to(memory_format=torch.channels_last)
+    folder = save_pretrained(model, tmp_path / "net", class_names=["a", "b", "c"], dataset="my photos", top1=91.5)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir())
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architecture"] == "budget_resnet"
+    assert (config["model_args"]["C"], config["model_args"]["P"]) == ([8, 12, 16], 4)
+    assert config["label_names"] == ["a", "b", "c"]
+    assert config["pretrained_cfg"]["std"] == list(budgetnets.CIFAR10_STD)
+    for create in (budgetnets.create, timm.create_model):
+        again = create(f"local-dir:{folder}", pretrained=True).eval()
+        assert torch.equal(again(IMAGES), model(IMAGES))
+        assert again.class_names == ("a", "b", "c")
+        assert again.spec == model.spec
+
+
+def test_the_card_of_a_custom_network_is_true_and_its_snippet_runs(tmp_path, capsys):
+    from huggingface_hub import ModelCard
+
+    model = build_resnet(2, 1, 8, num_classes=2)
+    folder = save_pretrained(model, tmp_path / "net", class_names=["cat", "dog"], top1=91.5)
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "timm"
+    assert card.data.pipeline_tag == "image-classification"
+    assert card.data.license == "apache-2.0"
+    for part in (
+        str(model.spec),
+        f"{budgetnets.count_params(model.spec):,}",
+        "import budgetnets",
+        "91.50 %",
+        "cat, dog",
+    ):
+        assert part in card.text
+    run_snippet(card.text)
+    assert capsys.readouterr().out.strip() in ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        (torch.nn.Linear(1, 1), {}, TypeError, "Linear is no network of the family"),
+        ("features", {}, TypeError, "no features_only network"),
+        (build_resnet(2, 1, 8), {"class_names": ["a"]}, ValueError, "1 class names for 10 classes"),
+        (build_resnet(2, 1, 8), {"top1": 101}, ValueError, "top1=101"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_and_nothing_is_written(tmp_path, model, options, error, message):
+    if model == "features":
+        model = timm.create_model("budget_resnet", features_only=True)
+    with pytest.raises(error, match=message):
+        save_pretrained(model, tmp_path / "net", **options)
+    assert not (tmp_path / "net").exists()
+
+
+PUSH = """
+import torch, budgetnets
+torch.manual_seed(3)
+model = budgetnets.build_resnet(2, 1, [8, 12], K=3, num_classes=2).eval()
+url = budgetnets.push_to_hub(model, {repo!r}, token="hf_secret", class_names=["cat", "dog"])
+print(url, model(torch.ones(1, 3, 32, 32)).tolist())
+"""
+PULL = """
+import torch, timm, budgetnets
+model = timm.create_model("hf-hub:{repo}", pretrained=True).eval()
+print(model.class_names, model(torch.ones(1, 3, 32, 32)).tolist())
+"""
+
+
+def test_a_custom_network_is_pushed_and_pulled_back_equal(tmp_path):
+    with Hub() as hub:
+        pushed = client(PUSH.format(repo="me/net"), hub, tmp_path)
+        assert pushed.returncode == 0, pushed.stderr
+        url, logits = pushed.stdout.split(" ", 1)
+        assert url.startswith(f"{hub.url}/me/net/commit/")
+        files = hub.repos["me/net"].commits[hub.repos["me/net"].refs["main"]]
+        assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+        assert b'create("hf-hub:me/net", pretrained=True)' in files["README.md"]
+        pulled = client(PULL.format(repo="me/net"), hub, tmp_path)
+        assert pulled.stdout.strip() == f"('cat', 'dog') {logits.strip()}", pulled.stderr
+
+
+def test_a_refused_push_says_where_and_what_to_do_and_never_shows_the_token(tmp_path):
+    with Hub() as hub:
+        hub.faults.append(lambda request: request.command == "POST" and (request.error(403, None) or True))
+        refused = client(PUSH.format(repo="me/net"), hub, tmp_path)
+    assert refused.returncode != 0
+    last = refused.stderr.strip().splitlines()[-1]
+    assert "RuntimeError: me/net could not be published" in last
+    assert "hf auth login" in last
+    assert "hf_secret" not in refused.stderr + refused.stdout
+
+
+@needs_weights
+def test_a_release_is_checked_before_anything_leaves_the_machine(tmp_path):
+    folders = release(tmp_path)
+    assert [folder.name for folder in folders] == [f"{row.name}.{card.tag}" for row, card in TRAINED]
+    for folder, (row, card) in zip(folders, TRAINED, strict=True):
+        assert (folder / "model.safetensors").read_bytes() == bundled_path(row, card).read_bytes()
+        text = (folder / "README.md").read_text()
+        for part in (
+            f"{card.top1:.2f} %",
+            f"{row.params:,}",
+            "import budgetnets",
+            card.recipe["commit"],
+            "model-index",
+        ):
+            assert part in text
+        assert load_file(folder / "model.safetensors").keys() == timm.create_model(row.name).state_dict().keys()
+
+
+@needs_weights
+def test_a_release_is_pushed_with_its_tag_and_is_what_users_then_get(tmp_path):
+    row, card = TRAINED[0]
+    with Hub() as hub:
+        pushed = client(f"import budgetnets; budgetnets.release({str(tmp_path / 'out')!r}, push=True)", hub, tmp_path)
+        assert pushed.returncode == 0, pushed.stderr
+        repo = hub.repos[row.hub_repo]
+        assert repo.refs[card.hub_revision] == repo.refs["main"]
+        program = f"""
+import torch, budgetnets, timm
+ours = budgetnets.create({row.name!r}, pretrained=True)
+theirs = timm.create_model("hf-hub:{row.hub_repo}", pretrained=True).eval()
+x = torch.randn(2, 3, 32, 32)
+print(torch.equal(ours(x), theirs(x)), theirs.class_names[3])
+"""
+        pulled = client(program, hub, tmp_path, BUDGETNETS_WEIGHTS="hub")
+        assert pulled.stdout.strip() == "True cat", pulled.stderr
+        assert hub.count("GET", "/cdn/") >= 1
