@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import timm
+from safetensors import SafetensorError
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._registry import _model_entrypoints, _model_to_module
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from .budget import check_budget
 from .network import GENERIC_NAME, BudgetResNet, timm_config
 from .spec import LETTERS, OPTIONS, ResNetSpec
+from .state import WeightsIntegrity
 from .variants import VARIANTS, Variant, Weights, find_weights
 from .weights import check_foreign, names_its_own_source, registered_state_dict
 
@@ -129,16 +131,22 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
     )
     if name == GENERIC_NAME and not isinstance(pretrained_cfg, dict):
         overlay = timm_config(spec) | overlay
-    model = build_model_with_cfg(
-        partial(_build, spec),
-        name,
-        pretrained,
-        pretrained_cfg=pretrained_cfg,  # type: ignore[arg-type]  # timm takes a tag or a PretrainedCfg too
-        pretrained_cfg_overlay=overlay,
-        pretrained_filter_fn=check_foreign,
-        feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
-        **kwargs,
-    )
+    try:
+        model = build_model_with_cfg(
+            partial(_build, spec),
+            name,
+            pretrained,
+            pretrained_cfg=pretrained_cfg,  # type: ignore[arg-type]  # timm takes a tag or a PretrainedCfg too
+            pretrained_cfg_overlay=overlay,
+            pretrained_filter_fn=check_foreign,
+            feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
+            **kwargs,
+        )
+    except SafetensorError as error:  # its message names no file
+        raise WeightsIntegrity(
+            f"{name}: {_place(pretrained_cfg, overlay)} is no intact safetensors file ({error}). Save or download it "
+            "again; a file of another format needs its own extension."
+        ) from error
     if name != GENERIC_NAME and isinstance(model, BudgetResNet):
         model._model_args = {}  # the name says it all
     config: Any = model.pretrained_cfg
@@ -149,6 +157,13 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
     if isinstance(names, list | tuple) and isinstance(model, BudgetResNet) and len(names) == model.num_classes:
         model.class_names = tuple(names)
     return model
+
+
+def _place(pretrained_cfg: Any, overlay: dict[str, Any]) -> str:
+    """Where the caller's weights come from, for a message."""
+    config = pretrained_cfg if isinstance(pretrained_cfg, dict) else {}
+    places = (source.get(key) for source in (overlay, config) for key in ("file", "hf_hub_id", "url"))
+    return str(next((place for place in places if place), "the weight file"))
 
 
 def _build(spec: ResNetSpec, **kwargs: Any) -> BudgetResNet:
