@@ -19,22 +19,31 @@ NORMALIZE = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.
 EVAL_BATCH = 500
 
 
-def make_loaders(args):
-    """Return the training set's sampler (whose `epoch` is set before each) and the training, hold-out and test loaders.
+def split_images(args):
+    """Return the training images, which of them are kept and which held out, and the test images.
 
     The hold-out is the same for every seed, so that recipes are compared on the same images.
     """
-    train_images, test_images = open_images(args, train=True), open_images(args, train=False)
-    order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(0)).tolist()
-    train_set = Augmented(Subset(train_images, sorted(order[args.holdout :])), args)
-    if args.batch_size > len(train_set):
-        sys.exit(f"--batch-size {args.batch_size} is more than the {len(train_set)} training images; use a smaller one")
+    train, test = open_images(args, train=True), open_images(args, train=False)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
+    kept, held_out = sorted(order[args.holdout :]), sorted(order[: args.holdout])
+    if args.batch_size > len(kept):
+        sys.exit(f"--batch-size {args.batch_size} is more than the {len(kept)} training images; use a smaller one")
+    return train, kept, held_out, test
+
+
+def make_loaders(args, accelerator):
+    """Return the training set's sampler, whose `epoch` is set before each, and training, hold-out and test loader."""
+    train_images, kept, held_out, test_images = split_images(args)
+    train_set = Augmented(Subset(train_images, kept), args)
     sampler = EpochSampler(len(train_set), args.seed)
     batches = BatchSampler(sampler, args.batch_size, drop_last=True)
     train = DataLoader(train_set, batch_sampler=batches, num_workers=args.workers, persistent_workers=args.workers > 0)
-    held_out = Subset(train_images, sorted(order[: args.holdout]))
-    plain = [[(NORMALIZE(image), label) for image, label in images] for images in (held_out, test_images)]
-    return sampler, train, *(DataLoader(images, batch_size=EVAL_BATCH) for images in plain)
+    holdout, test = (
+        DataLoader([(NORMALIZE(image), label) for image, label in images], batch_size=EVAL_BATCH)
+        for images in (Subset(train_images, held_out), test_images)
+    )
+    return sampler, *accelerator.prepare(train, holdout, test)
 
 
 def open_images(args, train):

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import cifar
+import fast_data
 import timm
 import torch
 import torch.nn.functional as F
@@ -64,7 +65,8 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("keep-best", False, "the result is the best epoch on the hold-out, not the last"),
     ("eval-every", 1, "epochs between evaluations; the last epoch always has one"),
     ("limit", 0, "use only so many images of each set; 0: all"),
-    ("workers", 1, "processes that load images"),
+    ("fast", False, "keep all images on the device and augment them there in batches: fast_data.py"),
+    ("workers", 1, "processes that load images, without --fast"),
     ("precision", "no", "no (fp32) or bf16"),
     ("compile", False, "with torch.compile"),
     ("cpu", False, "even where there is a GPU"),
@@ -147,9 +149,8 @@ def main(argv=None):
     if checkpoint.exists() and not args.resume:
         sys.exit(f"--out {args.out} already holds a run; go on with it (--resume) or choose another folder")
     set_seed(args.seed)
-    sampler, loader, holdout, test = cifar.make_loaders(args)
-
-    # Model, averaged model (copied before Accelerate wraps the model), optimizer and schedule.
+    sampler, loader, holdout, test = (fast_data if args.fast else cifar).make_loaders(args, accelerator)
+    # The averaged model is copied before Accelerate wraps the model.
     model = timm.create_model(args.model, **json.loads(args.model_args), device=accelerator.device)
     model = model.to(memory_format=torch.channels_last)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -158,10 +159,9 @@ def main(argv=None):
     optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum)
     steps = {"step_on_epochs": False, "updates_per_epoch": len(loader), "warmup_epochs": args.warmup * args.epochs}
     scheduler, _ = create_scheduler_v2(optimizer, args.sched, args.epochs, decay_rate=1.0, warmup_lr=0.0, **steps)
-    mix = Mixup(args.mixup, args.cutmix, label_smoothing=args.smoothing, num_classes=10)
-    mix = mix if args.mixup or args.cutmix else None
+    mix = (args.mixup or args.cutmix) and Mixup(args.mixup, args.cutmix, label_smoothing=args.smoothing, num_classes=10)
     log, best = describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
-    model, optimizer, loader, test, holdout = accelerator.prepare(model, optimizer, loader, test, holdout)
+    model, optimizer = accelerator.prepare(model, optimizer)
     raw = accelerator.unwrap_model(model)
     result = ema.module if ema else raw
     forward = torch.compile(model, dynamic=False) if args.compile else model

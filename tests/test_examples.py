@@ -148,6 +148,20 @@ def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path):
     assert logs[0] == logs[1]
 
 
+def test_the_fast_path_resumes_to_the_same_weights_too(tmp_path):
+    options = ["--fast", "--auto-augment", "trivial", "--erase", 0.5, "--epochs", 2]
+    run("train.py", *train_options(tmp_path / "whole", *options))
+    process = start("train.py", *train_options(tmp_path / "parts", *options))
+    while not (tmp_path / "parts" / "checkpoint.pt").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    run("train.py", *train_options(tmp_path / "parts", *options, "--resume"))
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
 def test_a_second_run_in_the_same_folder_is_refused(finished):
     before = (finished / "model.safetensors").read_bytes()
     message = refusal("train.py", *train_options(finished, *RANDOM, model_args=DROPOUT))
@@ -196,9 +210,12 @@ def test_the_best_epoch_on_the_holdout_is_kept_and_the_test_set_waits_for_the_en
 
 
 @pytest.mark.slow
-def test_two_processes_reach_the_weights_of_one(tmp_path):
+@pytest.mark.parametrize(
+    "path", [["--auto-augment", "rand-m6-n2"], ["--fast", "--auto-augment", "trivial", "--erase", 1]]
+)
+def test_two_processes_reach_the_weights_of_one(tmp_path, path):
     """BatchNorm is frozen, since on a CPU each process normalizes by the images of its own."""
-    options = ["--freeze-bn", "--auto-augment", "rand-m6-n2", "--epochs", 2, "--lr", 0.02, "--ema", 0.9]
+    options = ["--freeze-bn", *path, "--epochs", 2, "--lr", 0.02, "--ema", 0.9]
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
     run("train.py", *train_options(tmp_path / "one", *options))
     run("train.py", *train_options(tmp_path / "two", *options), launcher=two)
