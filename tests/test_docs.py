@@ -56,3 +56,10 @@ def test_options_that_a_page_gives_to_a_script_exist(page):
         for option in re.findall(r"--([a-z][a-z-]+)", line):
             known = option == "help" or f'"--{option}"' in source or f'("{option}",' in source
             assert known, f"{script} has no --{option}"
+
+
+def test_the_reliability_page_lists_every_fault_that_is_tested():
+    from test_hub_faults import FAULTS
+
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    assert [name for name in FAULTS if name not in text] == []
