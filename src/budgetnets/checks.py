@@ -27,7 +27,7 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 def integer(name: str, value: Any, low: int, high: int, note: str = "") -> int:
     """Return `value` as an int between `low` and `high`; NumPy integers are fine, bools, floats and strings are not."""
     note = f" ({note})" if note else ""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or type(value).__name__ == "bool_":  # NumPy 1 counts with its bools
         raise TypeError(f"{name}={value!r} must be an integer, not a bool{note}")
     try:
         number = operator.index(value)
