@@ -1,5 +1,6 @@
 """What the weights do: on a photograph, on the real test set, and through the transforms that belong to them."""
 
+import os
 import pickle
 
 import numpy as np
@@ -45,6 +46,7 @@ def test_a_thousand_real_test_images_are_classified_nearly_as_listed(name, cifar
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("name", TRAINED)
 def test_verify_reproduces_the_listed_accuracy(name, cifar10, flip):
+    torch.set_num_threads(os.cpu_count() or 1)
     found = budgetnets.verify(name, cifar10, flip=flip)
     assert isinstance(found, Verification)
     assert found.matches, str(found)
