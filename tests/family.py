@@ -13,7 +13,7 @@ def specs(draw, **fixed):
     """A spec of up to four layers; `fixed` options are the same in all of them."""
     n = draw(st.integers(1, 4))
     norm = fixed.get("norm") or draw(st.sampled_from(sorted(NORMS)))
-    width = st.sampled_from([32, 64]) if norm == "groupnorm" else st.integers(2, 12)
+    width = st.sampled_from([64, 96]) if norm == "groupnorm" else st.integers(2, 12)
 
     def per_layer(values):
         return draw(st.one_of(values, st.lists(values, min_size=n, max_size=n)))

@@ -157,6 +157,8 @@ REFUSED = [
     ({"act": "rellu"}, ValueError, ["did you mean 'relu'?"]),
     ({"norm": "layernorm"}, ValueError, ["did you mean 'layernorm2d'?"]),
     ({"norm": "groupnorm"}, ValueError, ["groupnorm1", "32"]),
+    ({"norm": "groupnorm", "C": 32, "strides": [1, 8, 4]}, ValueError, ["1x1 map of 32 channels", "at least 64"]),
+    ({"norm": "groupnorm1", "C": 1, "strides": [1, 8, 4]}, ValueError, ["single value", "at least 2"]),
     ({"init": "kaiming"}, ValueError, ["'he'"]),
     ({"drop_rat": 0.1}, TypeError, ["'drop_rat'", "did you mean 'drop_rate'?"]),
     ({"global_pool": "avg"}, TypeError, ["'global_pool'", "options are"]),

@@ -171,7 +171,7 @@ class ResNetSpec:
             raise TypeError(f"se_bias={self.se_bias!r} must be True or False")
 
         self._check_sizes()
-        if self.norm == "groupnorm":
+        if self.norm in ("groupnorm", "groupnorm1"):
             self._check_groups()
         put("pool_size", self._checked_pool_size())
 
@@ -184,11 +184,20 @@ class ResNetSpec:
             )
 
     def _check_groups(self) -> None:
-        for width in (*self.widths, *(stage.out_width for stage in self.stages)):
-            if width % GROUP_NORM_GROUPS:
+        """Refuse what torch's group norm refuses at run time: groups that do not divide, or of a single value."""
+        groups = {"groupnorm": GROUP_NORM_GROUPS, "groupnorm1": 1}[self.norm]
+        sizes = [(self.widths[0], self.input_size)]
+        sizes += [(width, s.out_size) for s in self.stages for width in (s.width, s.out_width)]
+        for width, size in sizes:
+            if width % groups:
                 raise ValueError(
-                    f"norm='groupnorm' normalizes {GROUP_NORM_GROUPS} groups, which do not divide {width} channels; "
-                    f"use multiples of {GROUP_NORM_GROUPS}, or norm='groupnorm1'"
+                    f"norm='groupnorm' normalizes {groups} groups, which do not divide {width} channels; "
+                    f"use multiples of {groups}, or norm='groupnorm1'"
+                )
+            if width // groups * size**2 == 1:
+                raise ValueError(
+                    f"norm={self.norm!r} has a single value per group in a {size}x{size} map of {width} channels; use "
+                    f"at least {2 * groups} channels there, smaller strides, or another norm"
                 )
 
     def _checked_pool_size(self) -> int:
