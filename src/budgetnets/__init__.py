@@ -6,6 +6,8 @@
 from .blocks import BasicBlock, Bottleneck, GridPool, SqueezeExcite, make_skip
 from .budget import count_macs, count_memory, count_params
 from .cards import Card, card
+from .export import ExportError, ExportReport, export_onnx
+from .inference import InferenceNet, optimize_for_inference
 from .network import BudgetResNet, build_resnet
 from .preprocessing import transforms
 from .publish import push_to_hub, release, save_pretrained
@@ -28,7 +30,10 @@ __all__ = [
     "Bottleneck",
     "BudgetResNet",
     "Card",
+    "ExportError",
+    "ExportReport",
     "GridPool",
+    "InferenceNet",
     "ResNetSpec",
     "SqueezeExcite",
     "Verification",
@@ -42,8 +47,10 @@ __all__ = [
     "count_memory",
     "count_params",
     "create",
+    "export_onnx",
     "list_models",
     "make_skip",
+    "optimize_for_inference",
     "push_to_hub",
     "release",
     "save_pretrained",

@@ -12,6 +12,7 @@ import torch
 
 from .budget import count_macs, count_memory, count_params
 from .cards import card
+from .export import export_onnx
 from .preprocessing import transforms
 from .publish import release
 from .registry import create, list_models
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (TypeError, ValueError, OSError, RuntimeError) as error:  # WeightsError is a RuntimeError
+    except (TypeError, ValueError, OSError, ImportError, RuntimeError) as error:  # WeightsError is a RuntimeError
         print(f"budgetnets {args.command}: {error}", file=sys.stderr)
         return 2
 
@@ -67,6 +68,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name")
     command.add_argument("root", metavar="DIR", help="the folder that holds cifar-10-batches-py")
     command.set_defaults(run=_verify)
+
+    command = commands.add_parser("export", help="a variant with its trained weights as an ONNX file")
+    command.add_argument("name")
+    command.add_argument("path", type=Path, help="the file to write")
+    command.add_argument("--int8", action="store_true", help="quantized, with the ranges on the variant's card")
+    command.add_argument("--calibration", type=Path, metavar="DIR", help="take the ranges from images in a folder")
+    command.add_argument("--fixed-batch", action="store_true", help="exactly one image at a time")
+    command.set_defaults(run=_export)
 
     command = commands.add_parser("release", help="for maintainers: write, check and publish all weights' Hub folders")
     command.add_argument("folder", type=Path, help="gets a subfolder for each weight file")
@@ -141,6 +150,14 @@ def _verify(args: argparse.Namespace) -> int:
     found = verify(args.name, args.root)
     print(found)
     return 0 if found.matches else 1
+
+
+def _export(args: argparse.Namespace) -> int:
+    if args.calibration and not args.int8:
+        raise ValueError("--calibration is for --int8; fp32 has no ranges to find")
+    dynamic_batch = not args.fixed_batch
+    print(export_onnx(args.name, args.path, int8=args.int8, calibration=args.calibration, dynamic_batch=dynamic_batch))
+    return 0
 
 
 def _release(args: argparse.Namespace) -> int:

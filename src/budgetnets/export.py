@@ -1,0 +1,322 @@
+"""export_onnx(): a network as one ONNX file, in fp32 or int8, checked against the network before it is left there."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .network import BudgetResNet
+from .quantization import generated_images, measure_ranges, quantize, read_images, read_int8_card
+from .registry import create
+from .variants import CIFAR10_CLASSES, Variant, Weights, find_variant, find_weights
+
+FP32_TOLERANCE = 1e-4  # of the largest logit
+CHECKED_IMAGES = 64
+INPUT, OUTPUT = "images", "logits"
+OPSETS = range(18, 24)
+DEFAULT_OPSET = 20
+HELD_OUT = 5  # every fifth calibration image is kept apart to measure the agreement
+EXTRA = 'pip install "budgetnets[onnx]"'
+
+
+class ExportError(RuntimeError):
+    """The network cannot be written as ONNX, or the file does not compute what the network does."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export_onnx` wrote and how it compares with the network in torch's fp32; `print` shows it.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        int8: whether it is quantized.
+        largest_difference: between the file's and the network's logits, as a share of the largest logit.
+        agreement: share of the images, in percent, on which both give the same class.
+        compared_on: which images these were.
+        top1: accuracy on CIFAR-10's test set in percent, as the variant's card has it; None for a custom network or
+            with the user's own calibration.
+    """
+
+    path: Path
+    bytes: int
+    int8: bool
+    largest_difference: float
+    agreement: float
+    compared_on: str
+    top1: float | None
+
+    def __str__(self) -> str:
+        listed = "" if self.top1 is None else f"; top-1 on CIFAR-10's test set {self.top1:.2f} %"
+        return (
+            f"{self.path}: {'int8' if self.int8 else 'fp32'}, {self.bytes:,} bytes; logits within "
+            f"{100 * self.largest_difference:.2g} % of the largest, the same class on {self.agreement:.1f} % of "
+            f"{self.compared_on}{listed}"
+        )
+
+
+def export_onnx(
+    model_or_name: str | nn.Module,
+    path: str | Path,
+    *,
+    int8: bool = False,
+    calibration: Any = None,
+    dynamic_batch: bool = True,
+    normalize: bool = True,
+    opset: int = DEFAULT_OPSET,
+) -> ExportReport:
+    """Write a network as an ONNX file, check the file against the network, and say how they compare.
+
+    Args:
+        model_or_name: a network of the family, or a variant's name, which means its pretrained weights.
+        path: the file to write; it is replaced whole or not at all.
+        int8: quantize, with ONNX Runtime's quantizer: uint8 activations, int8 weights with a scale per channel.
+        calibration: images that show the range of each activation, for int8: uint8 (n, in_chans, H, W) as an array or
+            tensor, a folder of image files, or a loader. 16 to 1,024 are used, a fifth of them to measure the
+            agreement. A variant that is named needs none: its card carries the ranges.
+        dynamic_batch: take any number of images at a time; else exactly one.
+        normalize: take uint8 RGB images (B, in_chans, H, W), with the normalization inside the file; else normalized
+            float images.
+        opset: ONNX operator set, 18 to 23.
+
+    Returns:
+        The report. The file's metadata holds class names, spec, source, accuracy, mean and std.
+
+    Raises:
+        ImportError: the extra `budgetnets[onnx]` is not installed.
+        TypeError, ValueError: arguments, or calibration images, of a wrong kind.
+        OSError: the file cannot be written.
+        ExportError: the exporter refuses the network, or fp32 logits differ by more than 1e-4 of the largest.
+        WeightsError: a variant's weights cannot be had.
+    """
+    _require_extra()
+    if opset not in OPSETS:
+        raise ValueError(f"opset={opset!r} is not offered; use {OPSETS[0]} to {OPSETS[-1]}")
+    path = Path(path)
+    _check_writable(path)
+    model, row, weights = _resolve(model_or_name)
+    net = WithNormalization(model, normalize)
+    card = None
+    if int8 and calibration is None:
+        card = read_int8_card(row, weights) if row and weights else None
+        if card is None:
+            what = f"{row.name} has no activation ranges on its card" if row else "a custom network has no card"
+            raise ValueError(f"int8 without calibration: {what}; give calibration=, some hundred images as uint8")
+    images = None if calibration is None else read_images(calibration, *net.size)
+    graph = export_graph(net, dynamic_batch, opset)
+    compared, compared_on = generated_images(CHECKED_IMAGES, *net.size), f"{CHECKED_IMAGES} generated images"
+    if images is not None:
+        compared = images[::HELD_OUT]
+        compared_on = f"{len(compared)} {'held-out ' if int8 else ''}calibration images"
+    if int8:
+        if card:
+            ranges, float_nodes = card.ranges, card.float_nodes
+        else:
+            assert images is not None  # int8 needs one or the other
+            ranges = measure_ranges(graph, net.prepared(images[torch.arange(len(images)) % HELD_OUT != 0]))
+            float_nodes = ()
+        with _quiet():
+            graph = quantize(graph, ranges, float_nodes)
+    top1 = None
+    if weights and (card or not int8):
+        top1 = card.top1 if card else weights.top1
+    _add_metadata(graph, net, row, weights, int8, top1)
+    content = graph.SerializeToString()
+    difference, agreement = _compare(content, net, compared, dynamic_batch)
+    if not int8 and difference > FP32_TOLERANCE:
+        raise ExportError(
+            f"the file's logits differ from the network's by {difference:.2g} of the largest logit, more than "
+            f"{FP32_TOLERANCE:g}; nothing was written. Please report this with the network's spec."
+        )
+    _write(path, content)
+    return ExportReport(path, len(content), int8, difference, agreement, compared_on, top1)
+
+
+class WithNormalization(nn.Module):
+    """A network in fp32 that takes its images as `export_onnx` offers them: uint8 from 0 to 255, or normalized."""
+
+    def __init__(self, model: BudgetResNet, normalize: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.normalize = normalize
+        self.size = (model.in_chans, model.spec.input_size if model.spec else 32)
+        config: Any = model.pretrained_cfg
+        self.mean, self.std = (tuple(map(float, config[key])) for key in ("mean", "std"))
+        if normalize and not len(self.mean) == len(self.std) == model.in_chans:
+            raise ValueError(
+                f"normalize=True needs mean and std of {model.in_chans} channels; the network's pretrained_cfg has "
+                f"{len(self.mean)} and {len(self.std)}. Set them there, or use normalize=False."
+            )
+        shape = (1, len(self.mean), 1, 1)
+        # One multiplication and one subtraction: (x / 255 - mean) / std.
+        self.register_buffer("scale", (1 / (255 * torch.tensor(self.std, dtype=torch.float64))).float().view(shape))
+        self.register_buffer(
+            "offset", torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)]).view(shape)
+        )
+
+    def prepared(self, images: torch.Tensor) -> torch.Tensor:
+        """Return uint8 images as the exported file takes them."""
+        return images if self.normalize else images.float() * self.scale - self.offset
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.normalize:
+            images = images.float() * self.scale - self.offset
+        return self.model(images)
+
+
+def _require_extra() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"export_onnx needs {error.name}, which is not installed: {EXTRA}") from error
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OSError now rather than after the export has been computed."""
+    if path.is_dir():
+        raise IsADirectoryError(f"path={str(path)!r} is a folder; give the file's name, such as {path / 'net.onnx'}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path={str(path)!r}: there is no folder {path.parent}; make it first")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(f"path={str(path)!r} cannot be written ({error}); choose another folder") from error
+
+
+def _resolve(model_or_name: str | nn.Module) -> tuple[BudgetResNet, Variant | None, Weights | None]:
+    """Return a copy of the network in fp32 on the CPU, and what is known of it."""
+    if isinstance(model_or_name, str):
+        row, weights = find_variant(model_or_name), find_weights(model_or_name)
+        model: Any = create(model_or_name, pretrained=True)
+        return model.float(), row, weights
+    if not isinstance(model_or_name, BudgetResNet):
+        raise TypeError(
+            f"model_or_name is a {type(model_or_name).__name__}; give a variant's name, or a network made by "
+            "budgetnets.create or build_resnet (not its features, an optimized or a compiled copy)"
+        )
+    return copy.deepcopy(model_or_name).eval().cpu().float(), None, None
+
+
+def export_graph(net: WithNormalization, dynamic_batch: bool = True, opset: int = DEFAULT_OPSET) -> Any:
+    """Return the network as an ONNX model whose tensors are named by operator and number: conv3, add1."""
+    from onnx import shape_inference
+
+    example = net.prepared(generated_images(2 if dynamic_batch else 1, *net.size))
+    batch = {"dynamic_shapes": {INPUT: {0: torch.export.Dim("batch")}}} if dynamic_batch else {}
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                net.eval(), (example,), dynamo=True, opset_version=opset, verbose=False, **names, **batch
+            )
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ExportError(f"torch's exporter refuses the network at opset {opset}: {reason}") from error
+    graph = program.model_proto
+    found = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}.get("ai.onnx")
+    if found != opset:
+        raise ExportError(f"torch's exporter cannot write the network at opset {opset}; use {found}")
+    del graph.metadata_props[:]
+    _name_by_operator(graph.graph)
+    return shape_inference.infer_shapes(graph)
+
+
+def _name_by_operator(graph: Any) -> None:
+    """Name every node and the tensor that it gives by its operator and its number, whatever torch called them.
+
+    So the ranges on a card fit the graph that another version of torch exports.
+    """
+    counts: dict[str, int] = {}
+    renamed: dict[str, str] = {}
+    for node in graph.node:
+        kind = node.op_type.lower()
+        node.name = f"{kind}{counts.get(kind, 0)}"
+        counts[kind] = counts.get(kind, 0) + 1
+        del node.metadata_props[:]
+        for i, output in enumerate(node.output):
+            if output and output != OUTPUT:
+                renamed[output] = node.name if i == 0 else f"{node.name}.{i}"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = renamed.get(name, name)
+    del graph.value_info[:]
+
+
+def _add_metadata(
+    graph: Any, net: WithNormalization, row: Variant | None, weights: Weights | None, int8: bool, top1: float | None
+) -> None:
+    from . import __version__
+
+    model = net.model
+    classes = model.class_names or (CIFAR10_CLASSES if row and model.num_classes == len(CIFAR10_CLASSES) else None)
+    source = f"{row.name}.{weights.tag}, sha256 {weights.sha256}" if row and weights else "a custom network"
+    values = {
+        "class_names": json.dumps(classes),
+        "spec": json.dumps(model.spec.to_dict() if model.spec else None),
+        "source": source,
+        "top1": "unknown" if top1 is None else f"{top1:.2f} % on {weights.dataset if weights else ''}'s test set",
+        "precision": "int8" if int8 else "fp32",
+        "input": "uint8 RGB, 0 to 255" if net.normalize else "float, (x / 255 - mean) / std",
+        "mean": json.dumps(net.mean),
+        "std": json.dumps(net.std),
+    }
+    graph.producer_name, graph.producer_version = "budgetnets", __version__
+    for key, value in values.items():
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+@torch.inference_mode()
+def _compare(content: bytes, net: WithNormalization, images: torch.Tensor, dynamic_batch: bool) -> tuple[float, float]:
+    """Return the largest difference of logits, relative to the largest logit, and the agreement in percent."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    taken = net.prepared(images)
+    batches = taken.split([1, len(taken) - 1] if dynamic_batch else 1)
+    found = torch.cat([torch.from_numpy(session.run(None, {INPUT: batch.numpy()})[0]) for batch in batches])
+    expected = net(taken)
+    difference = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
+    agreement = 100 * (found.argmax(1) == expected.argmax(1)).double().mean()
+    return difference.item(), agreement.item()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"path={str(path)!r} cannot be written ({error}); nothing was left there") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's and the quantizer's notes about their own insides to themselves."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

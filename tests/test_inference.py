@@ -1,0 +1,93 @@
+"""optimize_for_inference gives the same answers from fewer operations."""
+
+import pytest
+import torch
+from family import specs
+from hypothesis import given, settings
+
+import budgetnets
+from budgetnets import BudgetResNet, InferenceNet, build_resnet, optimize_for_inference
+from budgetnets.spec import NORMS
+
+IMAGES = torch.randn(4, 3, 32, 32)
+
+
+def trained(model):
+    """The network with norms that do something: statistics and gains unlike those it starts with."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for value, low, high in (
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.5, 0.5),
+            ):
+                value.copy_(low + (high - low) * torch.rand(value.shape, generator=generator))
+    return model.eval()
+
+
+@given(specs())
+@settings(max_examples=30)
+@torch.no_grad()
+def test_any_network_of_the_family_gives_the_same_logits_in_fp32(spec):
+    model = trained(BudgetResNet(spec))
+    images = torch.randn(2, spec.in_chans, spec.input_size, spec.input_size)
+    expected, found = model(images), optimize_for_inference(model)(images)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1e-3)
+
+
+def test_no_batch_norm_is_left_and_the_original_is_untouched():
+    model = trained(build_resnet(3, 1, [8, 16, 32], se="block"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fast = optimize_for_inference(model)
+    assert not [m for m in fast.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert not any(p.requires_grad for p in fast.parameters())
+    assert (fast.spec, fast.class_names) == (model.spec, model.class_names)
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_bf16_stays_within_a_few_hundredths_and_returns_fp32():
+    model = trained(build_resnet(3, 1, [8, 16, 32]))
+    fast = optimize_for_inference(model, torch.bfloat16)
+    with torch.inference_mode():
+        expected, found = model(IMAGES), fast(IMAGES)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max() <= 0.05 * expected.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning")
+def test_a_copy_can_be_compiled_exported_and_optimized_again():
+    model = trained(build_resnet(2, 1, [8, 16]))
+    fast = optimize_for_inference(optimize_for_inference(model))
+    with torch.inference_mode():
+        expected = model(IMAGES)
+        torch.testing.assert_close(torch.export.export(fast, (IMAGES,)).module()(IMAGES), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.compile(fast)(IMAGES), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(torch.jit.trace(fast, IMAGES)(IMAGES), expected, rtol=0, atol=1e-5)
+
+
+def test_what_is_wrong_is_said():
+    model = build_resnet(1, 1, 8)
+    with pytest.raises(TypeError, match="must be a network"):
+        optimize_for_inference("resnet9_cifar")
+    with pytest.raises(ValueError, match=r"torch.float16 is not offered; use one of torch.float32, torch.bfloat16"):
+        optimize_for_inference(model, torch.float16)
+    fast = optimize_for_inference(model)
+    with pytest.raises(RuntimeError, match="cannot be trained; train the original"):
+        fast.train()
+    with pytest.raises(TypeError, match="normalized floats"):
+        fast(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert isinstance(fast.eval(), InferenceNet)
+
+
+def test_norms_that_depend_on_the_image_stay():
+    assert {"groupnorm"} <= NORMS
+    fast = optimize_for_inference(build_resnet(1, 1, 32, norm="groupnorm"))
+    assert any("norm" in type(m).__name__.lower() for m in fast.modules())
+
+
+def test_a_variant_by_its_name_is_not_needed_to_know_its_classes():
+    fast = optimize_for_inference(budgetnets.create("resnet18_slim_cifar"))
+    assert fast(IMAGES).shape == (4, 10)
