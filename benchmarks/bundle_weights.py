@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import budgetnets
 from budgetnets.variants import Weights, find_variant
-from budgetnets.verification import count_correct, read_test_set
+from budgetnets.verification import calibration_error, predict, read_test_set
 from budgetnets.weights import bundled_path
 
 MOST_BYTES = 10 * 2**20
@@ -44,7 +44,7 @@ def main() -> None:
         parser.error(f"{args.run} has {done} of {wanted} epochs; only the last epoch counts")
     row = find_variant(log["model"])
     log_path = LOGS / f"{row.name}.{args.tag}.json"
-    weights = Weights(args.tag, "", top1=0.0, top1_flip=0.0, recipe={}, log=f"docs/logs/{log_path.name}")
+    weights = Weights(args.tag, "", 0.0, 0.0, 0.0, seeds=(), recipe={}, log=f"docs/logs/{log_path.name}")
     path = args.out or bundled_path(row, weights)
     state = load_file(args.run / "model.safetensors")
     path.parent.mkdir(exist_ok=True)
@@ -56,10 +56,8 @@ def main() -> None:
     model = timm.create_model(row.name).eval()
     model.load_state_dict(load_file(path))
     images, labels = read_test_set(args.data)
-    top1, top1_flip = (
-        100 * count_correct(model, images, labels, weights.mean, weights.std, flip=flip) / len(labels)
-        for flip in (False, True)
-    )
+    logits, flipped = (predict(model, images, weights.mean, weights.std, flip=flip) for flip in (False, True))
+    top1, top1_flip = (round(100 * (x.argmax(1) == labels).double().mean().item(), 2) for x in (logits, flipped))
     LOGS.mkdir(exist_ok=True)
     log_path.write_text(json.dumps(log, indent=1) + "\n")
     shutil.copyfile(args.run / "curves.png", log_path.with_suffix(".png"))
@@ -71,7 +69,6 @@ def main() -> None:
     recipe = {
         "command": " ".join(command),
         "epochs": wanted,
-        "seeds": 1,
         "seed": log["args"]["seed"],
         "hardware": log["hardware"],
         "seconds": round(sum(epoch["train_seconds"] for epoch in log["epochs"])),
@@ -81,8 +78,10 @@ def main() -> None:
     row_text = {
         "tag": args.tag,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "top1": round(top1, 2),
-        "top1_flip": round(top1_flip, 2),
+        "top1": top1,
+        "top1_flip": top1_flip,
+        "ece": round(calibration_error(logits, labels), 2),
+        "seeds": (top1,),  # and the other seeds' where there are any; the file must be the median's
         "recipe": recipe,
         "log": weights.log,
     }

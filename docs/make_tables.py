@@ -1,6 +1,6 @@
-"""Generate docs/models.md and README.md's model table from budgetnets.variants.VARIANTS.
+"""Generate docs/models.md, docs/benchmarks.md and README.md's tables, from the variants and benchmarks/results.
 
-python docs/make_tables.py            rewrite both
+python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale
 """
 
@@ -9,11 +9,12 @@ import sys
 import textwrap
 from pathlib import Path
 
+import benchmark_tables
+
 import budgetnets
 from budgetnets.variants import BUDGET, REPORTS, VARIANTS, Reported, Variant, Weights
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- models:begin -->", "<!-- models:end -->"
 HEADER = ("Variant", "Report", "Parameters", "Multiply-adds (M)", "Reported top-1 %", "Measured top-1 %")
 
 INTRO = f"""\
@@ -70,7 +71,8 @@ def item(text: str) -> str:
 def weights_section(row: Variant, weights: Weights) -> str:
     mirrored = f"{weights.top1_flip:.2f} % with the mean of the logits of each image and its mirror image"
     facts = [
-        item(f"Measured top-1: {weights.top1:.2f} % ({mirrored})"),
+        item(f"Measured top-1: {weights.top1:.2f} % ({mirrored}); {weights.mean_and_spread}"),
+        f"- Expected calibration error: {weights.ece:.2f} %",
         f"- sha256: `{weights.sha256}`",
         f"- License: {weights.license}",
         f"- Log of every epoch: `{weights.log}`, drawn below",
@@ -105,23 +107,21 @@ def models_page() -> str:
     return "\n\n".join([INTRO, model_table(link=True), *sections, f"## The reports\n\n{reports}"]) + "\n"
 
 
-def readme_with_table(text: str | None) -> str:
-    """Return README.md with the table between its two markers.
+def readme_with_tables(text: str | None) -> str:
+    """Return README.md with each generated part between its two markers.
 
     Raises:
         ValueError: the file or a marker is missing.
     """
     if text is None:
-        raise ValueError(f"README.md is missing; write it with the two lines {BEGIN} and {END}")
-    for marker in (BEGIN, END):
-        if text.count(marker) != 1:
-            raise ValueError(
-                f"README.md has {text.count(marker)} lines {marker}; it needs {BEGIN} and {END}, once each"
-            )
-    before, rest = text.split(BEGIN)
-    if END not in rest:
-        raise ValueError(f"README.md has {END} before {BEGIN}; swap them")
-    return f"{before}{BEGIN}\n\n{model_table(link=False)}\n\n{END}{rest.split(END)[1]}"
+        raise ValueError("README.md is missing")
+    for name, content in (("models", model_table(link=False)), ("speed", benchmark_tables.readme_section())):
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if [text.count(begin), text.count(end)] != [1, 1] or text.index(begin) > text.index(end):
+            raise ValueError(f"README.md needs the line {begin} and after it {end}, once each")
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def read(path: Path) -> str | None:
@@ -133,7 +133,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file is stale")
     check = parser.parse_args().check
     status = 0
-    for name, make in (("docs/models.md", lambda text: models_page()), ("README.md", readme_with_table)):
+    pages = {
+        "docs/models.md": lambda text: models_page(),
+        "docs/benchmarks.md": lambda text: benchmark_tables.page(),
+        "README.md": readme_with_tables,
+    }
+    for name, make in pages.items():
         text = read(ROOT / name)
         try:
             wanted = make(text)

@@ -58,6 +58,10 @@ class Hub:
         self.server.shutdown()
         self.server.server_close()
 
+    def about(self, name: str) -> list[str]:
+        """The requests so far that concern a repository; the client asks for other things too."""
+        return [f"{method} {path}" for method, path in self.requests if name in path]
+
     def count(self, method: str, part: str = "") -> int:
         return sum(m == method and part in path for m, path in self.requests)
 

@@ -2,7 +2,6 @@
 
 import builtins
 import json
-import os
 import subprocess
 import sys
 
@@ -206,7 +205,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path):
 def test_a_network_that_torch_cannot_export_says_so(tmp_path):
     class Odd(torch.nn.Module):
         def forward(self, x):
-            return x * float(os.environ.get("FACTOR", x.sum().item()))  # depends on the images' values
+            return x if x.sum() > 0 else -x  # which way depends on the images
 
     model = small()
     model.head_drop = Odd()

@@ -14,8 +14,9 @@ import time
 import pytest
 from hub_server import Hub, Repo
 
+from budgetnets.hub import HUB_FILENAME
 from budgetnets.variants import VARIANTS
-from budgetnets.weights import HUB_FILENAME, bundled_path
+from budgetnets.weights import bundled_path
 
 TRAINED = [(row, card) for row in VARIANTS.values() for card in row.weights]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not TRAINED, reason="no variant has weights yet")]
@@ -27,9 +28,11 @@ import hashlib, json, sys, time
 import {module} as door, budgetnets
 from budgetnets import weights
 create = door.create if door is budgetnets else door.create_model
+import huggingface_hub.file_download
+{before}
 started = time.monotonic()
 try:
-    model = create({name!r}, pretrained=True)
+    model = create({name!r}, pretrained=True, {options})
     content = b"".join(t.numpy().tobytes() for t in model.state_dict().values())
     found = dict(error=None, state=hashlib.sha256(content).hexdigest())
 except Exception as error:
@@ -38,10 +41,10 @@ print(json.dumps(found | dict(seconds=time.monotonic() - started)))
 """
 
 
-def load(hub_url, home, module="budgetnets", **environment):
+def load(hub_url, home, module="budgetnets", before="", options="", **environment):
     own = {"HF_HOME": str(home), "HF_ENDPOINT": hub_url, "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
     own |= {"BUDGETNETS_WEIGHTS": "hub", "HF_HUB_DOWNLOAD_TIMEOUT": "2"} | environment
-    program = LOAD.format(module=module, name=ROW.name)
+    program = LOAD.format(module=module, name=ROW.name, before=before, options=options)
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | own, capture_output=True, text=True, timeout=300
     )
@@ -238,16 +241,91 @@ def test_a_damaged_cache_is_healed(hub, right, tmp_path, damage):
 
 def test_a_warm_cache_needs_no_network(hub, right, tmp_path):
     assert load(hub.url, tmp_path)["state"] == right
-    asked = len(hub.requests)
+    asked = len(hub.about(ROW.name))
     assert load(hub.url, tmp_path)["state"] == right
     assert load(hub.url, tmp_path, HF_HUB_OFFLINE="1")["state"] == right
-    assert [path for _, path in hub.requests[asked:] if ROW.name in path] == []
+    assert len(hub.about(ROW.name)) == asked
+
+
+# What the process may not do, before it loads.
+FULL_DISK = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+"""
+# Root may write anywhere: without these two capabilities it may not.
+OBEYS_PERMISSIONS = """
+import ctypes
+class Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+libc, header, sets = ctypes.CDLL(None), Header(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capget(ctypes.byref(header), sets) == 0
+sets[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+assert libc.capset(ctypes.byref(header), sets) == 0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and capabilities are Linux's")
+@pytest.mark.parametrize(("limit", "reason"), [(FULL_DISK, "Error"), (OBEYS_PERMISSIONS, "PermissionError")])
+def test_a_cache_that_cannot_be_written_says_so_and_leaves_no_half_file(hub, right, tmp_path, limit, reason):
+    home = tmp_path / "home"
+    home.mkdir()
+    if limit is OBEYS_PERMISSIONS:
+        home.chmod(0o555)
+    found = load(hub.url, home, before=limit)
+    assert found["error"] == "WeightsUnavailable", found
+    assert reason in found["message"]
+    assert (
+        "free some space, or give another folder (cache_dir=, or the environment variable HF_HOME)" in found["message"]
+    )
+    home.chmod(0o755)
+    assert load(hub.url, home)["state"] == right
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are Linux's")
+def test_a_warm_cache_may_be_read_only(hub, right, tmp_path):
+    assert load(hub.url, tmp_path)["state"] == right
+    folders = [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        assert load(hub.url, tmp_path, before=OBEYS_PERMISSIONS)["state"] == right
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_only_local_files_means_no_request(hub, right, tmp_path):
+    options = "local_files_only=True"
+    refused = load(hub.url, tmp_path, options=options)
+    assert refused["error"] == "WeightsUnavailable"
+    assert hub.about(ROW.name) == []
+    assert load(hub.url, tmp_path)["state"] == right
+    asked = len(hub.about(ROW.name))
+    assert load(hub.url, tmp_path, options=options)["state"] == right
+    assert len(hub.about(ROW.name)) == asked
+
+
+def test_many_threads_load_from_a_cold_cache_at_once(hub, right, tmp_path):
+    program = f"""
+import hashlib, budgetnets
+from concurrent.futures import ThreadPoolExecutor
+def state(_):
+    model = budgetnets.create({ROW.name!r}, pretrained=True)
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
+with ThreadPoolExecutor(32) as pool:
+    print(*pool.map(state, range(32)))
+"""
+    own = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "BUDGETNETS_WEIGHTS": "hub"}
+    environment = os.environ | own | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == [right] * 32, done.stderr
 
 
 def test_a_kill_in_the_middle_of_a_download_costs_nothing_but_time(hub, right, tmp_path):
     hub.faults.append(on("GET", "cdn", stalled, times=1))
     own = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "BUDGETNETS_WEIGHTS": "hub"}
-    program = LOAD.format(module="budgetnets", name=ROW.name)
+    program = LOAD.format(module="budgetnets", name=ROW.name, before="", options="")
     process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | own, stdout=subprocess.DEVNULL)
     while not hub.count("GET", "cdn"):
         assert process.poll() is None
@@ -260,7 +338,7 @@ def test_a_kill_in_the_middle_of_a_download_costs_nothing_but_time(hub, right, t
 
 def test_many_processes_load_from_a_cold_cache_at_once(hub, right, tmp_path):
     own = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "BUDGETNETS_WEIGHTS": "hub"}
-    command = [sys.executable, "-c", LOAD.format(module="budgetnets", name=ROW.name)]
+    command = [sys.executable, "-c", LOAD.format(module="budgetnets", name=ROW.name, before="", options="")]
     environment = os.environ | own | {"OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
     states = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1])["state"] for process in processes]

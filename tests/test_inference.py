@@ -7,7 +7,6 @@ from hypothesis import given, settings
 
 import budgetnets
 from budgetnets import BudgetResNet, InferenceNet, build_resnet, optimize_for_inference
-from budgetnets.spec import NORMS
 
 IMAGES = torch.randn(4, 3, 32, 32)
 
@@ -83,7 +82,6 @@ def test_what_is_wrong_is_said():
 
 
 def test_norms_that_depend_on_the_image_stay():
-    assert {"groupnorm"} <= NORMS
     fast = optimize_for_inference(build_resnet(1, 1, 32, norm="groupnorm"))
     assert any("norm" in type(m).__name__.lower() for m in fast.modules())
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import budgetnets
 from budgetnets.variants import VARIANTS
-from budgetnets.verification import Verification, read_test_set
+from budgetnets.verification import Verification, calibration_error, predict, read_test_set
 
 TRAINED = [f"{row.name}.{card.tag}" for row in VARIANTS.values() for card in row.weights]
 
@@ -31,14 +31,9 @@ def test_a_thousand_real_test_images_are_classified_nearly_as_listed(name, cifar
     images, labels = read_test_set(cifar10)
     card = budgetnets.card(name)
     weights = card.weights
-    correct = budgetnets.verification.count_correct(
-        budgetnets.create(name, pretrained=True),
-        images[:1000],
-        labels[:1000],
-        weights.mean,
-        weights.std,
-        progress=False,
-    )
+    model = budgetnets.create(name, pretrained=True)
+    logits = predict(model, images[:1000], weights.mean, weights.std, progress=False)
+    correct = int((logits.argmax(1) == labels[:1000]).sum())
     assert correct / 10 == pytest.approx(card.top1, abs=2.5)  # three standard deviations of 1,000 images
 
 
@@ -51,9 +46,23 @@ def test_verify_reproduces_the_listed_accuracy(name, cifar10, flip):
     assert isinstance(found, Verification)
     assert found.matches, str(found)
     assert found.total == 10_000
+    if not flip:
+        assert found.calibration_error == pytest.approx(budgetnets.card(name).weights.ece, abs=0.05)
     assert found.sha256 == budgetnets.card(name).weights.sha256
     if name.startswith("resnet9_cifar"):
         assert found.top1 > 93.0
+
+
+def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy():
+    # Ten answers that claim 90 %: with nine right they are calibrated, with four they are 50 points off.
+    logits = torch.tensor([[0.9, 0.1]]).log().repeat(10, 1)
+    labels = torch.tensor([0] * 9 + [1])
+    assert calibration_error(logits, labels) == pytest.approx(0, abs=1e-4)
+    assert calibration_error(logits, 1 - labels) == pytest.approx(80, abs=1e-4)
+    # Two bins that are off in opposite ways do not cancel.
+    mixed = torch.cat([logits, torch.tensor([[0.6, 0.4]]).log().repeat(10, 1)])
+    labels = torch.tensor([0] * 8 + [1] * 2 + [0] * 7 + [1] * 3)
+    assert calibration_error(mixed, labels) == pytest.approx(10, abs=1e-4)
 
 
 def test_verify_says_what_is_wrong_with_its_arguments(tmp_path):
@@ -67,7 +76,9 @@ def test_verify_says_what_is_wrong_with_its_arguments(tmp_path):
 
 
 def test_a_verification_that_differs_says_by_how_much():
-    found = Verification("x.y", "0" * 64, correct=9300, total=10_000, top1=93.0, listed_top1=93.5, seconds=1.0)
+    found = Verification(
+        "x.y", "0" * 64, correct=9300, total=10_000, top1=93.0, listed_top1=93.5, calibration_error=1.0, seconds=1.0
+    )
     assert not found.matches
     assert "NOT as listed, -0.50 points" in str(found)
 

@@ -287,7 +287,7 @@ def test_a_registered_hash_is_checked_through_timm_too(monkeypatch, tmp_path):
     from dataclasses import replace
 
     row = find_variant("seresnet20_cifar")
-    card = weights.Weights("test_c10", sha256="0" * 64, top1=0.0, top1_flip=0.0, recipe={}, log="")
+    card = weights.Weights("test_c10", "0" * 64, top1=0.0, top1_flip=0.0, ece=0.0, seeds=(), recipe={}, log="")
     path = tmp_path / "file.safetensors"
     path.write_bytes(save(timm.create_model(row.name).state_dict()))
     monkeypatch.setattr(weights, "find_variant", lambda name: replace(row, weights=(card,)))

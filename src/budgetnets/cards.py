@@ -58,6 +58,8 @@ class Card:
             return "\n".join([*lines, "weights: not trained yet"])
         lines += [
             f"measured top-1: {self.top1:.2f} % ({self.weights.top1_flip:.2f} % with flip averaging)",
+            f"seeds: {self.weights.mean_and_spread}",
+            f"expected calibration error: {self.weights.ece:.2f} %",
             f"provenance: {self.provenance}",
             f"weights: {self.name}.{self.weights.tag}, sha256 {self.weights.sha256}, {self.weights.license}",
             f"log: {self.weights.log}",

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from .cards import card
+from .hub import CONFIG_FILENAME, HUB_FILENAME
 from .network import BudgetResNet
 from .registry import create
 from .state import WeightsIntegrity
 from .variants import REPORTS, VARIANTS, Variant, Weights
-from .weights import HUB_FILENAME, bundled_path
+from .weights import bundled_path
 
-CONFIG_FILENAME = "config.json"
 CARD_FILENAME = "README.md"
 
 LIMITS = """\
@@ -276,7 +276,8 @@ A residual network for 32x32 images, trained on {weights.dataset}; a variant of 
 ## Accuracy
 
 Top-1 on {weights.dataset}'s test set: **{weights.top1:.2f} %**, or {weights.top1_flip:.2f} % with the logits of each
-image and its mirror image added. {card(name).provenance}.
+image and its mirror image added ({weights.mean_and_spread}); expected calibration error {weights.ece:.2f} %.
+{card(name).provenance}.
 
 {reported}
 

@@ -14,6 +14,7 @@ from timm.models._registry import _model_entrypoints, _model_to_module
 from torch import nn
 
 from .budget import check_budget
+from .hub import fetch_folder
 from .network import GENERIC_NAME, BudgetResNet, timm_config
 from .spec import LETTERS, OPTIONS, ResNetSpec
 from .state import WeightsIntegrity
@@ -24,13 +25,22 @@ TIMM_MODULE = "budgetnets"  # what timm.list_models(module=...) calls the zoo
 SMALL_DEFAULT = {"N": 3, "B": 1, "C": [16, 32, 64]}  # what budget_resnet builds when it is told nothing
 
 
-def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def create(
+    name: str,
+    pretrained: bool = False,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    **kwargs: Any,
+) -> nn.Module:
     """Return a network of the zoo; a thin door to `timm.create_model`.
 
     Args:
         name: a variant, with or without a weights' tag ("resnet9_cifar", "resnet9_cifar.<tag>"), "budget_resnet", or
             timm's "hf-hub:" and "local-dir:" names of networks of this family.
         pretrained: load the trained weights. The network then comes back in eval mode.
+        revision: of an "hf-hub:" name: branch, tag or commit; None is main. The zoo's own weights are pinned.
+        local_files_only: never ask the Hub, take what lies on this machine.
         **kwargs: `num_classes`, `in_chans`, `features_only`, `global_pool`, `drop_rate`, ... as timm takes them.
 
     Raises:
@@ -39,8 +49,19 @@ def create(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """
     if not isinstance(name, str):
         raise TypeError(f"name={name!r} must be a string such as 'resnet9_cifar'")
-    if ":" not in name and name.partition(".")[0] != GENERIC_NAME:
+    place, _, repo = name.replace("hf_hub:", "hf-hub:").partition(":")
+    if revision is not None and (place != "hf-hub" or "@" in repo):
+        raise TypeError(
+            f"revision={revision!r} is for 'hf-hub:org/name' without an @ of its own; {name!r} says which weights it "
+            "means: a variant's are pinned by their tag"
+        )
+    if place == "hf-hub":
+        repo, _, named = repo.partition("@")
+        options = {"cache_dir": kwargs.pop("cache_dir", None), "local_files_only": local_files_only}
+        name = f"local-dir:{fetch_folder(repo, revision or named or None, weights=pretrained, **options)}"
+    elif not repo and name.partition(".")[0] != GENERIC_NAME:
         find_weights(name)
+        kwargs |= {"local_files_only": True} if local_files_only else {}
     # A checkpoint that the caller names takes the place of the registered weights, which need not exist then.
     registered = pretrained and not kwargs.get("checkpoint_path")
     model = timm.create_model(name, pretrained=registered, **kwargs)
@@ -121,10 +142,13 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
     """Build with timm's builder. Registered weights are read and verified here and handed to it as a state dict."""
     overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     pretrained_cfg = kwargs.pop("pretrained_cfg", None)
+    local_files_only = kwargs.pop("local_files_only", False)
     weights = None
     if pretrained and not names_its_own_source(pretrained_cfg, overlay):
         tag = pretrained_cfg if isinstance(pretrained_cfg, str) else getattr(pretrained_cfg, "tag", None)
-        weights, state = registered_state_dict(f"{name}.{tag}" if tag else name, cache_dir=kwargs.get("cache_dir"))
+        weights, state = registered_state_dict(
+            f"{name}.{tag}" if tag else name, kwargs.get("cache_dir"), local_files_only
+        )
         overlay |= {"state_dict": state}
     spec = spec.replace(
         **{key: kwargs[key] for key in OPTIONS if key in kwargs and key not in ("num_classes", "in_chans")}

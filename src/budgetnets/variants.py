@@ -6,6 +6,7 @@ tests, the README's table, the documentation and the cards follow.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -54,6 +55,8 @@ class Weights:
         sha256: of the file, in hex. The bundled file and the Hub's are the same bytes.
         top1: accuracy of that file run in fp32, percent, single crop, no test-time augmentation.
         top1_flip: the same with the mean of the image's and its mirror image's logits.
+        ece: expected calibration error of its probabilities in percent, 15 bins.
+        seeds: top1 of every seed's run of the recipe; the file is the median's.
         recipe: the training run: command, epochs, hardware, seconds, seed, commit.
         log: the run's log of every epoch, relative to the repository.
         classes, mean, std: what the network was trained with.
@@ -63,6 +66,8 @@ class Weights:
     sha256: str
     top1: float
     top1_flip: float
+    ece: float
+    seeds: tuple[float, ...]
     recipe: Mapping[str, Any]
     log: str
     dataset: str = "CIFAR-10"
@@ -71,6 +76,13 @@ class Weights:
     std: tuple[float, float, float] = CIFAR10_STD
     license: str = "apache-2.0"
     bundled: bool = True
+
+    @property
+    def mean_and_spread(self) -> str:
+        """Mean and standard deviation over the seeds, for a reader."""
+        if len(self.seeds) == 1:
+            return "one seed"
+        return f"{statistics.mean(self.seeds):.2f} +- {statistics.stdev(self.seeds):.2f} over {len(self.seeds)} seeds"
 
     @property
     def hub_revision(self) -> str:

@@ -28,6 +28,7 @@ class Verification:
         total: how many there are.
         top1: their share in percent.
         listed_top1: what the card says.
+        calibration_error: of the probabilities, in percent.
         seconds: how long the test set took.
     """
 
@@ -37,6 +38,7 @@ class Verification:
     total: int
     top1: float
     listed_top1: float
+    calibration_error: float
     seconds: float
 
     @property
@@ -82,9 +84,8 @@ def verify(
     images, labels = read_test_set(root)
     model = create(f"{row.name}.{weights.tag}", pretrained=True).to(device=device, dtype=torch.float32)
     started = time.perf_counter()
-    correct = count_correct(
-        model, images, labels, weights.mean, weights.std, batch_size=batch_size, flip=flip, progress=progress
-    )
+    logits = predict(model, images, weights.mean, weights.std, batch_size=batch_size, flip=flip, progress=progress)
+    correct = int((logits.argmax(1) == labels).sum())
     return Verification(
         name=f"{row.name}.{weights.tag}",
         sha256=weights.sha256,
@@ -92,6 +93,7 @@ def verify(
         total=len(labels),
         top1=100 * correct / len(labels),
         listed_top1=weights.top1_flip if flip else weights.top1,
+        calibration_error=calibration_error(logits, labels),
         seconds=time.perf_counter() - started,
     )
 
@@ -111,26 +113,44 @@ def read_test_set(root: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @torch.inference_mode()
-def count_correct(
+def predict(
     model: nn.Module,
     images: torch.Tensor,
-    labels: torch.Tensor,
     mean: Sequence[float],
     std: Sequence[float],
     *,
     batch_size: int = 500,
     flip: bool = False,
     progress: bool = True,
-) -> int:
-    """Return how many uint8 images (n, 3, H, W) the network classifies as their labels (n) say."""
+) -> torch.Tensor:
+    """Return the network's logits (n, classes) of uint8 images (n, 3, H, W); with `flip`, their mirror images' too."""
     from tqdm import tqdm
 
     device = next(model.parameters()).device
     offset, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
-    correct = 0
-    for start in tqdm(range(0, len(images), batch_size), desc=f"test set, {device}", disable=not progress, leave=False):
-        batch = images[start : start + batch_size].to(device).float().div(255)  # (B, 3, H, W), 0..1
-        batch = (batch - offset) / scale
-        logits = model(batch) + model(batch.flip(3)) if flip else model(batch)
-        correct += int((logits.argmax(1).cpu() == labels[start : start + batch_size]).sum())
-    return correct
+    logits = []
+    for batch in tqdm(images.split(batch_size), desc=f"test set, {device}", disable=not progress, leave=False):
+        x = batch.to(device).float().div(255)  # (B, 3, H, W), 0..1
+        x = (x - offset) / scale
+        y = (model(x) + model(x.flip(3))) / 2 if flip else model(x)
+        logits.append(y.float().cpu())
+    return torch.cat(logits)
+
+
+def calibration_error(logits: torch.Tensor, labels: torch.Tensor, bins: int = 15) -> float:
+    """Return how far the probability of the likeliest class is from the share of right answers, in percent.
+
+    The images are put into bins of equal width by that probability; the distances are weighted by the bins' sizes.
+
+    Args:
+        logits: (n, classes).
+        labels: (n).
+        bins: how many.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599), section 2.
+    """
+    probability, answer = logits.double().softmax(1).max(1)
+    hit = (answer == labels).double()
+    index = (probability * bins).long().clamp(max=bins - 1)
+    distance = torch.zeros(bins, dtype=torch.float64).index_add_(0, index, probability - hit)
+    return 100 * distance.abs().sum().item() / len(labels)

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
+from . import hub
+from .hub import HUB_FILENAME
 from .network import GENERIC_NAME, BudgetResNet
 from .state import WeightsIntegrity, WeightsMismatch, WeightsUnavailable, check_state_dict
 from .variants import VARIANTS, Variant, Weights, find_variant, find_weights
 
 SOURCE_VARIABLE = "BUDGETNETS_WEIGHTS"
 SOURCES = ("auto", "bundled", "hub")
-HUB_FILENAME = "model.safetensors"
-HUB_TIMEOUT = 3.0  # seconds for the Hub's first answer
-HUB_RETRIES = 2
-RETRIED_STATUS = (429, 502, 503, 504)
 MOST_BYTES = 64 * 2**20  # of a file that is read into memory; the zoo's are at most 10 MiB
 
 
-def registered_state_dict(name: str, cache_dir: str | Path | None = None) -> tuple[Weights, dict[str, torch.Tensor]]:
+def registered_state_dict(
+    name: str, cache_dir: str | Path | None = None, local_files_only: bool = False
+) -> tuple[Weights, dict[str, torch.Tensor]]:
     """Return the card and the verified tensors of a registered variant's weights.
 
     Args:
         name: a variant, with or without a tag.
         cache_dir: the Hub client's cache; None for its usual place.
+        local_files_only: never ask the Hub, take what lies on this machine.
 
     The file is looked for where BUDGETNETS_WEIGHTS says: "auto" (bundled with the package, then the Hub's cache, then
     the Hub), "bundled" (never the network) or "hub" (never the bundled file). Its sha256 is checked wherever it lies.
@@ -58,7 +57,7 @@ def registered_state_dict(name: str, cache_dir: str | Path | None = None) -> tup
     if source != "hub":
         content = _bundled_bytes(row, weights, required=source == "bundled")
     if content is None:
-        content = _hub_bytes(row, weights, cache_dir)
+        content = _hub_bytes(row, weights, cache_dir, local_files_only)
     state = safetensors.torch.load(content)
     with torch.device("meta"):
         expected = BudgetResNet(row.spec.replace(num_classes=len(weights.classes))).state_dict()
@@ -127,62 +126,33 @@ def _bundled_bytes(row: Variant, weights: Weights, required: bool) -> bytes | No
     return content
 
 
-def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None) -> bytes:
+def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None, local_files_only: bool) -> bytes:
     """Return the verified file from the Hub's cache, else from the Hub, asked for anew once if its bytes are wrong."""
-    import huggingface_hub as hub  # heavy, and rarely needed
-
     place = f"{row.hub_repo}@{weights.hub_revision}/{HUB_FILENAME}"
-    repo, revision = row.hub_repo, weights.hub_revision
-
-    def download(force: bool) -> str:
-        # The client retries its own first request for half a minute; this one finds out fast if the Hub answers at all.
-        hub.get_hf_file_metadata(hub.hf_hub_url(repo, HUB_FILENAME, revision=revision), timeout=HUB_TIMEOUT)
-        return hub.hf_hub_download(
-            repo,
-            HUB_FILENAME,
-            revision=revision,
-            cache_dir=cache_dir,
-            etag_timeout=HUB_TIMEOUT,
-            force_download=force,
-            library_name="budgetnets",
-        )
-
-    cached = hub.try_to_load_from_cache(repo, HUB_FILENAME, cache_dir=cache_dir, revision=revision)
-    if isinstance(cached, str) and Path(cached).is_file():
-        content = _read(Path(cached))
+    file = (row.hub_repo, HUB_FILENAME, weights.hub_revision)
+    known = hub.cached(*file, cache_dir=cache_dir)
+    if known:
+        content = _read(known)
         if _sha256(content) == weights.sha256:
             return content
     found = ""
-    for force in (False, True):
+    for force in (False,) if local_files_only else (False, True):
         try:
-            path = _with_retries(partial(download, force))
+            path = hub.fetch(*file, cache_dir=cache_dir, local_files_only=local_files_only, force=force)
         except Exception as error:  # the client raises its HTTP library's own errors too, which are no OSError
             raise WeightsUnavailable(
-                f"{row.name}.{weights.tag}: {place} could not be had ({type(error).__name__}: {_first_line(error)}). "
-                "Check the network and the Hub's state (HF_HUB_OFFLINE=1 uses the cache alone), reinstall budgetnets "
-                f"if it should bundle this file, or use pretrained=False.{_damaged(found)}"
+                f"{row.name}.{weights.tag}: {place} {hub.explain(error)}, reinstall budgetnets if it should bundle "
+                f"this file, or use pretrained=False.{_damaged(found)}"
             ) from error
-        content = _read(Path(path))
+        content = _read(path)
         if _sha256(content) == weights.sha256:
             return content
         found = _found(content, weights)
     raise WeightsIntegrity(
-        f"{row.name}.{weights.tag}: {place} is not the published file ({found}), downloaded twice. Something between "
-        "this machine and the Hub alters it, or budgetnets is older than the repository; upgrade budgetnets, or use "
-        "pretrained=False."
+        f"{row.name}.{weights.tag}: {place} is not the published file ({found})"
+        f"{'' if local_files_only else ', downloaded twice'}. Something between this machine and the Hub alters it, or "
+        "budgetnets is older than the repository; upgrade budgetnets, or use pretrained=False."
     )
-
-
-def _with_retries(download: Callable[[], str]) -> str:
-    for attempt in range(HUB_RETRIES + 1):
-        try:
-            return download()
-        except Exception as error:
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            if status not in RETRIED_STATUS or attempt == HUB_RETRIES:
-                raise
-            time.sleep(0.5 * 2**attempt)
-    raise AssertionError("unreachable")
 
 
 def _read(path: Path) -> bytes:
@@ -202,10 +172,6 @@ def _found(content: bytes, weights: Weights) -> str:
 
 def _damaged(found: str) -> str:
     return f" What was downloaded before was not the published file ({found})." if found else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 __all__ = ["WeightsIntegrity", "WeightsMismatch", "WeightsUnavailable", "registered_state_dict"]

@@ -1,0 +1,36 @@
+"""Write tests/costs.json: what each variant within the budget costs, counted and not timed.
+
+python tests/pin_costs.py
+
+A test fails when a change makes a network or its exported file larger; run this when that is meant.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+import budgetnets
+from budgetnets.export import WithNormalization, export_graph
+from budgetnets.variants import VARIANTS, Variant
+
+PATH = Path(__file__).with_name("costs.json")
+
+
+def costs(row: Variant) -> dict:
+    """Parameters, multiply-adds, and the operators and bytes of the exported fp32 file."""
+    graph = export_graph(WithNormalization(budgetnets.create(row.name).eval(), normalize=True))
+    return {
+        "params": budgetnets.count_params(row.spec),
+        "macs": budgetnets.count_macs(row.spec),
+        "operators": dict(sorted(Counter(node.op_type for node in graph.graph.node).items())),
+        "kilobytes": round(graph.ByteSize() / 1000),
+    }
+
+
+if __name__ == "__main__":
+    rows = [row for row in VARIANTS.values() if row.in_budget]
+    pinned = {row.name: costs(row) for row in tqdm(rows)}
+    PATH.write_text(json.dumps(pinned, indent=1) + "\n")
+    print(f"wrote {PATH}")

@@ -1,0 +1,25 @@
+"""No change makes a network or its file larger unseen: costs are counted, since seconds depend on the machine."""
+
+import json
+
+import pytest
+from pin_costs import PATH, costs
+
+from budgetnets.variants import VARIANTS
+
+PINNED = json.loads(PATH.read_text())
+IN_BUDGET = [row.name for row in VARIANTS.values() if row.in_budget]
+
+
+def test_every_variant_within_the_budget_is_pinned():
+    assert list(PINNED) == IN_BUDGET
+
+
+@pytest.mark.parametrize(
+    "name", [IN_BUDGET[0], *(pytest.param(name, marks=pytest.mark.slow) for name in IN_BUDGET[1:])]
+)
+def test_a_variant_costs_what_is_pinned(name):
+    found, pinned = costs(VARIANTS[name]), PINNED[name]
+    assert found["kilobytes"] == pytest.approx(pinned["kilobytes"], rel=0.01)  # names differ with torch's version
+    for key in ("params", "macs", "operators"):
+        assert found[key] == pinned[key], "run tests/pin_costs.py if this change is meant"
