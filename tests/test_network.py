@@ -38,11 +38,14 @@ IMAGES = torch.randn(2, 3, 32, 32)
 def test_any_network_of_the_family_runs_and_learns(spec):
     model = BudgetResNet(spec).eval()
     x = torch.randn(2, spec.in_chans, spec.input_size, spec.input_size)
-    features = model.forward_features(x)
-    assert features.shape == (2, spec.num_features, spec.final_size, spec.final_size)
-    out = model(x)
-    assert out.shape == (2, spec.num_classes or spec.num_features * spec.grid**2)
-    out.sum().backward()
+    # oneDNN 3.13 (torch 2.15) writes past its buffers on processors without AVX-512, in the backward pass of a 1x1
+    # convolution of stride 2 with fewer than 8 input channels in channels-last layout, as layernorm2d leaves them.
+    with torch.backends.mkldnn.flags(enabled=False):
+        features = model.forward_features(x)
+        assert features.shape == (2, spec.num_features, spec.final_size, spec.final_size)
+        out = model(x)
+        assert out.shape == (2, spec.num_classes or spec.num_features * spec.grid**2)
+        out.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
