@@ -20,7 +20,6 @@ import openvino
 import results
 import timm
 import torch
-from pytorchcv.model_provider import get_model
 from tqdm import tqdm
 
 import budgetnets
@@ -81,6 +80,8 @@ def ours(name: str, folder: Path, threads: int) -> dict[str, Callable]:
 
 def peer(name: str) -> torch.nn.Module:
     if name in PEERS:
+        from pytorchcv.model_provider import get_model  # only here: the rest runs without it
+
         return get_model(name, pretrained=False)
     if name in TIMM:
         return timm.create_model(name, num_classes=10)

@@ -53,6 +53,9 @@ def test_the_generated_tables_are_fresh():
 def test_options_that_a_page_gives_to_a_script_exist(page):
     for script, line in re.findall(r"(examples/\w+\.py)([^\n`]*)", page.read_text()):
         source = (ROOT / script).read_text()
+        for module in re.findall(r"^import (\w+)$", source, re.M):  # options may be declared beside the script
+            beside = (ROOT / script).with_name(f"{module}.py")
+            source += beside.read_text() if beside.exists() else ""
         for option in re.findall(r"--([a-z][a-z-]+)", line):
             known = option == "help" or f'"--{option}"' in source or f'("{option}",' in source
             assert known, f"{script} has no --{option}"

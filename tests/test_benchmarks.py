@@ -1,0 +1,68 @@
+"""Each benchmark runs as its page says, and its result becomes that page's table."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import benchmark_tables
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(script, out, *arguments):
+    """Run a benchmark into a folder and return its result."""
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    (path,) = out.glob("*.json")
+    assert f"wrote {path}" in done.stdout
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def page_of(monkeypatch, tmp_path):
+    """The page made of the results in the test's folder alone."""
+    monkeypatch.setattr(benchmark_tables, "RESULTS", tmp_path)
+    return benchmark_tables.page
+
+
+def test_without_results_the_page_says_so(page_of):
+    assert "Nothing was measured yet." in page_of()
+    assert benchmark_tables.readme_section() == "Not measured yet."
+
+
+def test_counting_is_hundreds_of_times_faster_than_building(tmp_path, page_of):
+    result = run("counting.py", tmp_path, "--specs", "300")
+    assert min(result["times_faster"].values()) > 100  # a thousand on a quiet machine
+    assert "| `count_params` |" in page_of()
+    assert result["versions"]["torch"] in page_of()
+
+
+@pytest.mark.slow
+def test_latency_is_measured_in_every_runtime(tmp_path, page_of):
+    once = ["--models", "resnet9_cifar", "--peers", "", "--batches", "1", "--threads", "1", "--rounds", "2"]
+    result = run("latency.py", tmp_path, *once)
+    runtimes = {row["runtime"] for row in result["rows"]}
+    assert {"eager fp32", "compiled fp32", "ONNX Runtime int8", "OpenVINO int8"} <= runtimes
+    reference = next(row for row in result["rows"] if row["runtime"] == "eager fp32")
+    assert reference["times_faster_than_reference"]["median"] == 1
+    assert "| `resnet9_cifar` | ONNX Runtime int8 |" in page_of()
+    assert "| `resnet9_cifar` | ONNX Runtime int8 |" in benchmark_tables.readme_section()
+
+
+@pytest.mark.slow
+def test_training_speed_is_measured_beside_the_plain_loop(tmp_path, page_of, cifar10):
+    once = ["--data", cifar10, "--model", "resnet18_slim_cifar", "--batch-size", "32", "--steps", "1", "--rounds", "2"]
+    result = run("training_speed.py", tmp_path, *once)
+    assert result["rows"][0]["times_faster"]["median"] == 1
+    assert all(row["images_per_second"]["median"] > 0 for row in result["rows"])
+    assert "| plain loop |" in page_of()
+
+
+def test_the_newest_result_of_a_theme_counts_whatever_the_machine(tmp_path, page_of):
+    for name, value in (("a.zen.2026-01-02", 1), ("a.arm.2026-02-01", 2), ("b.zen.2027-01-01", 3)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    assert benchmark_tables.newest("a") == 2
+    assert benchmark_tables.newest("c") is None
