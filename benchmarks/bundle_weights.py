@@ -65,7 +65,8 @@ def main() -> None:
     defaults = recipe_defaults()
     options = {name: value for name, value in log["args"].items() if value != defaults.get(name, value)}
     command = [f"examples/train.py --model {row.name}"]
-    command += [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if name != "model"]
+    flags = {name.replace("_", "-"): value for name, value in options.items() if name != "model"}
+    command += [f"--{name}" if value is True else f"--{name} {value}" for name, value in flags.items()]
     recipe = {
         "command": " ".join(command),
         "epochs": wanted,

@@ -145,6 +145,28 @@ _ROWS = (
         reported_params="4,903,242",
         reported=(Reported("R1", 92.0), Reported("R3-V1-sgd", 86.45), Reported("R3-V1-adam", 88.42)),
         note="R1's text says one residual layer; its parameter count proves four.",
+        weights=(
+            Weights(
+                tag="prog25_c10",
+                sha256="d0fbde79508deff18a8b9237e385ad61c0eec2887915996cfb1c5146d6e25587",
+                top1=92.69,
+                top1_flip=93.09,
+                ece=10.15,
+                seeds=(92.69,),
+                recipe={
+                    "command": "examples/train.py --model resnet9_cifar --epochs 25 --sizes 16x12,24x10 --crop 3 "
+                    "--eval-every 6 --fast --compile",
+                    "epochs": 25,
+                    "seed": 0,
+                    "hardware": "1 x AMD EPYC, 2 threads each",
+                    "seconds": 7896,
+                    "torch": "2.15.0+cu132",
+                    "commit": "b8c16b2",
+                    "remark": "the machine was busy with other work for a part of the time",
+                },
+                log="docs/logs/resnet9_cifar.prog25_c10.json",
+            ),
+        ),
     ),
     Variant(
         "resnet18_slim_cifar",
