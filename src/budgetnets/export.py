@@ -147,6 +147,9 @@ def export_onnx(
 class WithNormalization(nn.Module):
     """A network in fp32 that takes its images as `export_onnx` offers them: uint8 from 0 to 255, or normalized."""
 
+    scale: torch.Tensor
+    offset: torch.Tensor
+
     def __init__(self, model: BudgetResNet, normalize: bool) -> None:
         super().__init__()
         self.model = model
@@ -216,13 +219,12 @@ def export_graph(net: WithNormalization, dynamic_batch: bool = True, opset: int 
     from onnx import shape_inference
 
     example = net.prepared(generated_images(2 if dynamic_batch else 1, *net.size))
-    batch = {"dynamic_shapes": {INPUT: {0: torch.export.Dim("batch")}}} if dynamic_batch else {}
-    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    options: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "opset_version": opset}
+    if dynamic_batch:
+        options["dynamic_shapes"] = {INPUT: {0: torch.export.Dim("batch")}}
     with _quiet():
         try:
-            program: Any = torch.onnx.export(
-                net.eval(), (example,), dynamo=True, opset_version=opset, verbose=False, **names, **batch
-            )
+            program: Any = torch.onnx.export(net.eval(), (example,), dynamo=True, verbose=False, **options)
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ExportError(f"torch's exporter refuses the network at opset {opset}: {reason}") from error

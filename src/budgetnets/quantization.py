@@ -140,7 +140,8 @@ def measure_ranges(graph: Any, images: torch.Tensor) -> dict[str, tuple[float, f
         calibrator = create_calibrator(
             model, list(QUANTIZED), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
         )
-        calibrator.collect_data(_Reader(graph.graph.input[0].name, images))
+        reader: Any = _Reader(graph.graph.input[0].name, images)  # the quantizer asks for get_next alone
+        calibrator.collect_data(reader)
         data = calibrator.compute_data().data
         return {name: (found.range_value[0].item(), found.range_value[1].item()) for name, found in data.items()}
 
@@ -160,7 +161,9 @@ def quantize(graph: Any, ranges: Mapping[str, tuple[float, float]], float_nodes:
 
     names = [node.name for node in graph.graph.node]
     before = names[: names.index("conv0")]
-    data = {n: TensorData(lowest=np.float32(low), highest=np.float32(high)) for n, (low, high) in ranges.items()}
+    data: dict[str, Any] = {
+        n: TensorData(lowest=np.float32(low), highest=np.float32(high)) for n, (low, high) in ranges.items()
+    }
     with tempfile.TemporaryDirectory(prefix="budgetnets") as folder:
         cache, target = Path(folder) / "ranges.json", Path(folder) / "int8.onnx"
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, data), cache)
