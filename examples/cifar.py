@@ -1,22 +1,41 @@
 """CIFAR-10 as train.py takes it: opened, split, augmented and shuffled by seed, epoch and sample alone."""
 
 import hashlib
+import math
 import random
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from timm.data.auto_augment import rand_augment_transform
 from timm.data.random_erasing import RandomErasing
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 from torchvision.datasets import CIFAR10, FakeData
 from torchvision.transforms import v2
 
-from budgetnets import CIFAR10_MEAN, CIFAR10_STD
-
-NORMALIZE = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(CIFAR10_MEAN, CIFAR10_STD)])
 EVAL_BATCH = 500
+
+
+def mean_and_std(args):
+    """Return what the images are normalized by, each for red, green and blue."""
+    both = []
+    for name, least in (("mean", -math.inf), ("std", 0.0)):
+        text = getattr(args, name)
+        try:
+            figures = tuple(map(float, text.split(",")))
+        except ValueError:
+            figures = ()
+        if len(figures) != 3 or not all(least < figure < math.inf for figure in figures):
+            sys.exit(f"--{name} {text} must be three numbers, and std's more than 0; for example 0.25,0.24,0.26")
+        both.append(figures)
+    return both
+
+
+def to_normalized(args):
+    """Return the transform from a PIL image to what the network takes."""
+    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*mean_and_std(args))])
 
 
 def split_images(args):
@@ -24,6 +43,9 @@ def split_images(args):
 
     The hold-out is the same for every seed, so that recipes are compared on the same images.
     """
+    for name, known in (("flip", ("alternating", "random", "none")), ("pad", ("reflect", "constant"))):
+        if getattr(args, name) not in known:
+            sys.exit(f"--{name} {getattr(args, name)} is unknown; use {' or '.join(known)}")
     train, test = open_images(args, train=True), open_images(args, train=False)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
     kept, held_out = sorted(order[args.holdout :]), sorted(order[: args.holdout])
@@ -39,11 +61,20 @@ def make_loaders(args, accelerator):
     sampler = EpochSampler(len(train_set), args.seed)
     batches = BatchSampler(sampler, args.batch_size, drop_last=True)
     train = DataLoader(train_set, batch_sampler=batches, num_workers=args.workers, persistent_workers=args.workers > 0)
+    plain = to_normalized(args)
     holdout, test = (
-        DataLoader([(NORMALIZE(image), label) for image, label in images], batch_size=EVAL_BATCH)
+        augmented_again(images, args, clock=sampler)
+        if args.augment_eval
+        else DataLoader([(plain(image), label) for image, label in images], batch_size=EVAL_BATCH)
         for images in (Subset(train_images, held_out), test_images)
     )
     return sampler, *accelerator.prepare(train, holdout, test)
+
+
+def augmented_again(images, args, clock):
+    """Return a loader of all images in their order, augmented like training images and anew in every epoch."""
+    batches = BatchSampler(InOrder(len(images), clock), EVAL_BATCH, drop_last=False)
+    return DataLoader(Augmented(images, args), batch_sampler=batches, num_workers=args.workers)
 
 
 def open_images(args, train):
@@ -64,14 +95,18 @@ class Augmented(Dataset):
 
     def __init__(self, images, args):
         self.images, self.seed, self.flip = images, args.seed, args.flip
-        if args.flip not in ("alternating", "random", "none"):
-            sys.exit(f"--flip {args.flip} is unknown; use alternating, random or none")
-        steps = [v2.RandomCrop(32, padding=args.crop, padding_mode="reflect")] if args.crop else []
+        steps = [v2.RandomCrop(32, padding=args.crop, padding_mode=args.pad)] if args.crop else []
+        if args.rotate:
+            steps.append(v2.RandomRotation(args.rotate))
+        if args.translate:
+            steps.append(v2.RandomAffine(0, translate=(args.translate, args.translate)))
+        if args.jitter:
+            steps.append(v2.ColorJitter(args.jitter, args.jitter, args.jitter))
         if args.auto_augment == "trivial":
             steps.append(v2.TrivialAugmentWide())
         elif args.auto_augment:
             steps.append(rand_augment_transform(args.auto_augment, {}))
-        steps.append(NORMALIZE)
+        steps.append(to_normalized(args))
         if args.erase:
             steps.append(RandomErasing(args.erase, mode="pixel", device="cpu"))
         self.transform = v2.Compose(steps)
@@ -104,6 +139,19 @@ class EpochSampler(Sampler):
         return iter([(self.epoch, i) for i in order.tolist()])
 
 
+class InOrder(Sampler):
+    """Yields (epoch, sample) for every sample in its order, in the epoch of another sampler."""
+
+    def __init__(self, length, clock):
+        self.length, self.clock = length, clock
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        return iter([(self.clock.epoch, i) for i in range(self.length)])
+
+
 def size_of_epoch(sizes, epoch):
     """Side of the training images in an epoch, counted from 0."""
     for part in filter(None, sizes.split(",")):
@@ -112,3 +160,8 @@ def size_of_epoch(sizes, epoch):
             return size
         epoch -= epochs
     return 32
+
+
+def resized(images, size):
+    """Return images (B, 3, 32, 32) at another size, antialiased."""
+    return images if size == 32 else F.interpolate(images, size=size, mode="bilinear", antialias=True)

@@ -6,6 +6,7 @@ and sample alone: several processes and a resumed run see the same images. Nothi
 
 import math
 import sys
+from typing import NamedTuple
 
 import cifar
 import torch
@@ -28,65 +29,122 @@ def make_loaders(args, accelerator):
         sys.exit(f"--fast has no --auto-augment {args.auto_augment}; use trivial, or leave --fast out")
     train, kept, held_out, test = cifar.split_images(args)
     own = slice(accelerator.process_index, None, accelerator.num_processes)  # of each batch
-    loader = FastLoader(*to_device(train, kept, accelerator.device), args, own)
-    holdout, test = PlainLoader(train, held_out, accelerator), PlainLoader(test, range(len(test)), accelerator)
-    return loader, loader, holdout, test
+    look = Look(args.pad, Distortion(args.rotate, args.translate, args.jitter), cifar.mean_and_std(args))
+    loader = FastLoader(*to_device(train, kept, accelerator.device), args, own, look)
+    evaluated = []
+    for images, indices in ((train, held_out), (test, range(len(test)))):
+        pixels, labels = to_device(images, indices, accelerator.device)
+        if args.augment_eval:
+            evaluated.append(FastLoader(pixels, labels, args, slice(None), look, clock=loader))
+        else:
+            evaluated.append(PlainLoader(pixels, labels, look.statistics))
+    return loader, loader, *evaluated
 
 
 def to_device(images, indices, device):
     """Return the chosen PIL images as uint8 (n, 3, 32, 32), and their labels (n)."""
     samples = [images[i] for i in indices]
+    if not samples:
+        return torch.empty(0, 3, 32, 32, dtype=torch.uint8, device=device), torch.empty(0, dtype=int, device=device)
     pixels = torch.stack([pil_to_tensor(image) for image, _ in samples])
     return pixels.to(device), torch.tensor([label for _, label in samples], device=device)
 
 
-def normalize(x):
+def normalize(x, statistics=(CIFAR10_MEAN, CIFAR10_STD)):
     """Return images in 0..1 less the mean, over the standard deviation."""
-    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
+    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in statistics)
     return (x - mean) / std
 
 
 class PlainLoader:
     """Batches of unchanged images, to evaluate; every process sees them all."""
 
-    def __init__(self, images, indices, accelerator):
-        self.batches = []
-        if len(indices):
-            pixels, labels = to_device(images, indices, accelerator.device)
-            self.batches = list(zip(pixels.split(cifar.EVAL_BATCH), labels.split(cifar.EVAL_BATCH), strict=True))
+    def __init__(self, images, labels, statistics):
+        self.images, self.labels, self.statistics = images, labels, statistics
 
     def __iter__(self):
-        for pixels, labels in self.batches:
-            yield normalize(pixels.float() / 255), labels
+        for pixels, labels in zip(*(x.split(cifar.EVAL_BATCH) for x in (self.images, self.labels)), strict=True):
+            yield normalize(pixels.float() / 255, self.statistics), labels
+
+
+class Distortion(NamedTuple):
+    """torchvision's RandomRotation, RandomAffine for a shift, and ColorJitter, in this order, drawn for each image."""
+
+    rotate: float = 0.0
+    translate: float = 0.0
+    jitter: float = 0.0
+
+    def draw(self, n, g):
+        """Return n angles (degrees), shifts (x and y, pixels), three colour factors, and the order of these."""
+        angle = self.rotate * (2 * torch.rand(n, generator=g) - 1)
+        shift = (32 * self.translate * (2 * torch.rand(n, 2, generator=g) - 1)).round()
+        factors = 1 + self.jitter * (2 * torch.rand(n, 3, generator=g) - 1)
+        return angle, shift, factors.clamp(min=0), torch.rand(n, 3, generator=g).argsort(1)
+
+    def apply(self, x, angle, shift, factors, order):
+        """Return images (B, 3, 32, 32) in 0..1, each distorted by its numbers, which are on the CPU."""
+        if self.rotate:
+            cos, sin = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
+            x = warp(x, torch.stack([torch.stack([cos, -sin, 0 * cos], 1), torch.stack([sin, cos, 0 * cos], 1)], 1))
+        if self.translate:
+            source = torch.eye(2, 3).repeat(len(x), 1, 1)
+            source[:, :, 2] = -2 * shift / x.shape[-1]
+            x = warp(x, source)
+        for place in range(3) if self.jitter else ():
+            for k, name in enumerate(("brightness", "contrast", "color")):
+                chosen = (order[:, place] == k).nonzero()[:, 0]
+                amount = (factors[chosen, k] - 1).to(x.device).view(-1, 1, 1, 1) / 0.99  # as blend takes it
+                at = chosen.to(x.device)
+                x = x.index_copy(0, at, COLOUR[name](x[at], amount))
+        return x
+
+
+class Look(NamedTuple):
+    """What becomes of the images beside crop, flip and --auto-augment."""
+
+    pad: str = "reflect"
+    distortion: Distortion = Distortion()
+    statistics: tuple = (CIFAR10_MEAN, CIFAR10_STD)
 
 
 class FastLoader:
-    """Batches of augmented training images: this process's share of each global batch."""
+    """Batches of augmented images: this process's share of each global batch.
 
-    def __init__(self, images, labels, args, own):
+    With a `clock`, another loader whose epoch it follows, it evaluates: all images, in their order.
+    """
+
+    def __init__(self, images, labels, args, own, look=None, clock=None):
         self.images, self.labels, self.args, self.own, self.epoch = images, labels, args, own, 0
-        self.padded = F.pad(images.float(), [args.crop] * 4, mode="reflect").to(torch.uint8) if args.crop else images
+        self.look, self.clock = look or Look(), clock or self
+        self.batch_size = cifar.EVAL_BATCH if clock else args.batch_size
+        self.padded = images
+        if args.crop:
+            self.padded = F.pad(images.float(), [args.crop] * 4, mode=self.look.pad).to(torch.uint8)
         self.first_flip = torch.randint(0, 2, (len(images),), generator=torch.Generator().manual_seed(args.seed))
 
     def __len__(self):
-        return len(self.images) // self.args.batch_size
+        whole, rest = divmod(len(self.images), self.batch_size)
+        return whole + bool(rest and self.clock is not self)
 
     def __iter__(self):
-        n, args = len(self.images), self.args
-        g = torch.Generator().manual_seed(args.seed * 100_003 + self.epoch)
+        n, args, epoch = len(self.images), self.args, self.clock.epoch
+        g = torch.Generator().manual_seed(args.seed * 100_003 + epoch)
         order = torch.randperm(n, generator=g)
         corner = torch.randint(0, 2 * args.crop + 1, (n, 2), generator=g)
         flip = torch.randint(0, 2, (n,), generator=g)
-        flip = {"random": flip, "none": 0 * flip, "alternating": (self.first_flip + self.epoch) % 2}[args.flip].bool()
+        flip = {"random": flip, "none": 0 * flip, "alternating": (self.first_flip + epoch) % 2}[args.flip].bool()
         op = torch.randint(0, len(TRIVIAL_OPS), (n,), generator=g)
         strength, sign = torch.rand(n, generator=g), torch.randint(0, 2, (n,), generator=g) * 2 - 1
         erased, center = torch.rand(n, generator=g) < args.erase, torch.randint(0, 32, (n, 2), generator=g)
-        for start in range(0, len(self) * args.batch_size, args.batch_size):
-            i = order[start : start + args.batch_size][self.own]
+        drawn = self.look.distortion.draw(n, g)
+        order = order if self.clock is self else torch.arange(n)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            i = order[start : start + self.batch_size][self.own]
             x = crop_and_flip(self.padded, i, corner[i], flip[i])
+            x = self.look.distortion.apply(x, *(numbers[i] for numbers in drawn))
             if args.auto_augment:
                 x = trivial_augment(x, op[i], strength[i], sign[i])
-            x = normalize(x)
+            x = normalize(x, self.look.statistics)
             if args.erase:
                 x = cut_out(x, center[i], erased[i])
             yield x, self.labels[i.to(x.device)]
@@ -135,9 +193,14 @@ def trivial_augment(x, op, strength, sign):
         matrices = torch.stack(
             [matrix(TRIVIAL_OPS[k], a) for k, a in zip(op[chosen], amount[chosen].tolist(), strict=True)]
         )
-        grid = F.affine_grid(matrices.to(x.device), [len(chosen), *x.shape[1:]], align_corners=False)
-        x[at] = F.grid_sample(x[at], grid, mode="nearest", align_corners=False)
+        x[at] = warp(x[at], matrices)
     return x
+
+
+def warp(x, matrices):
+    """Return the images, each pixel taken from where its matrix (2, 3) leads to, black beyond the border."""
+    grid = F.affine_grid(matrices.to(x.device), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="nearest", align_corners=False)
 
 
 def matrix(name, amount, size=32):

@@ -1,6 +1,7 @@
 """Train a network of the family on CIFAR-10: the reference train function, to be read from top to bottom.
 
     python examples/train.py --model resnet9_cifar --data DIR --out runs/resnet9
+    python examples/train.py --recipe R3-V2-sgd --data DIR --out runs/R3-V2-sgd
     torchrun --nproc-per-node 8 examples/train.py --model resnet9_cifar --precision bf16 --out runs/resnet9
 
 It runs on a CPU, on one GPU, or under torchrun on several processes and machines. The run's folder gets log.json (every
@@ -12,15 +13,13 @@ import argparse
 import json
 import math
 import os
-import platform
-import re
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import cifar
 import fast_data
+import recipes
 import timm
 import torch
 import torch.nn.functional as F
@@ -29,13 +28,13 @@ from accelerate.utils import set_seed
 from safetensors.torch import save_file
 from timm.data import Mixup
 from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
-import budgetnets
+import budgetnets  # noqa: F401  registers the variants with timm
 
 OPTIONS = [  # name, default (which gives the type), meaning
+    ("recipe", "", "the values of a report's run, where no option here says otherwise; list: show them"),
     ("model", "resnet9_cifar", "a variant, or budget_resnet with --model-args"),
     ("model-args", "{}", 'JSON such as \'{"N": 2, "B": 1, "C": [32, 64]}\''),
     ("data", "data", "folder with (or for) CIFAR-10; 'fake': noise images, to try the script"),
@@ -45,25 +44,38 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("epochs", 32, "passes over the training images"),
     ("sizes", "", "smaller images for the first epochs: 16x6,24x19 is 6 epochs at 16 pixels, then 19 at 24"),
     ("batch-size", 256, "images per update, over all processes"),
-    ("opt", "nesterov", "any optimizer of timm"),
+    ("opt", "nesterov", "any optimizer of timm; momentum is SGD without Nesterov"),
+    ("opt-args", "{}", "its other arguments, as JSON"),
     ("lr", 0.2, "learning rate at its peak"),
     ("momentum", 0.9, "of the optimizer"),
     ("weight-decay", 5e-4, "on convolutions and the classifier only"),
-    ("sched", "poly", "any scheduler of timm, stepped every update; poly falls linearly to zero"),
-    ("warmup", 0.2, "share of the run in which the learning rate rises from zero"),
+    ("decay-all", False, "weight decay on biases and norms too"),
+    ("sched", "poly", "timm's, set every update (poly falls linearly to zero), or torch's, stepped every epoch"),
+    ("sched-args", "{}", 'its arguments, as JSON: --sched StepLR takes {"step_size": 30}'),
+    ("warmup", 0.2, "share of the run in which timm's learning rate rises from zero"),
     ("smoothing", 0.1, "of the labels"),
     ("ema", 0.998, "decay of the averaged weights, which are the result; 0: none"),
     ("clip", 0.0, "largest norm of the gradient; 0: any"),
-    ("crop", 4, "pixels that a random crop may be off, padded by reflection"),
+    ("clip-value", 0.0, "largest single value of the gradient; 0: any"),
+    ("crop", 4, "pixels that a random crop may be off"),
+    ("pad", "reflect", "what it sees beyond the border: reflect or constant (black)"),
     ("flip", "alternating", "alternating (each image mirrored in every second epoch), random or none"),
+    ("rotate", 0.0, "degrees that an image may be turned either way"),
+    ("translate", 0.0, "share of its side that an image may be shifted, leaving black"),
+    ("jitter", 0.0, "share by which brightness, contrast and saturation may change"),
     ("auto-augment", "", "timm's, such as rand-m6-n2-mstd0.5, or trivial (TrivialAugment)"),
     ("erase", 0.0, "probability of erasing a random box"),
     ("mixup", 0.0, "alpha; 0: none"),
     ("cutmix", 0.0, "alpha; 0: none"),
+    ("mean", "0.4914,0.4822,0.4465", "of red, green and blue, which is taken from the pixels in 0..1"),
+    ("std", "0.2470,0.2435,0.2616", "by which they are divided then"),
     ("holdout", 0, "training images kept apart and evaluated instead of the test set, which waits for the end"),
     ("early-stop", 0, "stop when the hold-out got no better for so many epochs; 0: never"),
     ("keep-best", False, "the result is the best epoch on the hold-out, not the last"),
+    ("reload-best", False, "each epoch starts from the best one on the hold-out so far, as R1 did"),
+    ("choose-on", "holdout", "what these three go by; test: as some reports did, and no honest figure"),
     ("eval-every", 1, "epochs between evaluations; the last epoch always has one"),
+    ("augment-eval", False, "evaluate on images augmented like those of the training, as R4 did"),
     ("limit", 0, "use only so many images of each set; 0: all"),
     ("fast", False, "keep all images on the device and augment them there in batches: fast_data.py"),
     ("workers", 1, "processes that load images, without --fast"),
@@ -72,18 +84,14 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("cpu", False, "even where there is a GPU"),
     ("freeze-bn", False, "use BatchNorm's running statistics while training, and leave them as they are"),
 ]
-NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile"}  # may differ when a run is resumed
 
 
 def parse_args(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default, meaning in OPTIONS:
-        kind = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
-        p.add_argument(f"--{name}", help=f"{meaning} [{default}]", required=name == "out", **kind)
-    args = p.parse_args(argv)
-    if (args.early_stop or args.keep_best) and not args.holdout:
-        p.error("--early-stop and --keep-best choose by the hold-out, never by the test set; add --holdout 5000")
-    return args
+        kind = {"action": argparse.BooleanOptionalAction} if default is False else {"type": type(default)}
+        p.add_argument(f"--{name}", help=f"{meaning} [{default}]", default=default, **kind)
+    return recipes.parse(p, argv)
 
 
 @torch.inference_mode()
@@ -98,24 +106,6 @@ def evaluate(model, loader, accelerator):
         results.append(accelerator.gather_for_metrics(torch.stack([hits.float(), loss], 1)))
     hits, loss = torch.cat(results).mean(0).tolist()
     return 100 * hits, loss
-
-
-def describe_run(args, accelerator, model):
-    """What a reader of the log needs to judge its figures."""
-    failed, commit = subprocess.getstatusoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty")
-    cpu = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
-    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else (names or [platform.processor()])[0]
-    return {
-        "model": args.model,
-        "params": sum(p.numel() for p in model.parameters()),
-        "args": {name: value for name, value in vars(args).items() if name not in NOT_THE_RECIPE},
-        "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",
-        "versions": {"torch": str(torch.__version__), "timm": timm.__version__, "budgetnets": budgetnets.__version__},
-        "commit": None if failed else commit,
-        "evaluated_on": "holdout" if args.holdout else "test",
-        "epochs": [],
-    }
 
 
 def plot(log, path):
@@ -156,14 +146,15 @@ def main(argv=None):
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     ema = ModelEmaV3(model, decay=args.ema, use_warmup=True) if args.ema else None
-    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum)
-    steps = {"step_on_epochs": False, "updates_per_epoch": len(loader), "warmup_epochs": args.warmup * args.epochs}
-    scheduler, _ = create_scheduler_v2(optimizer, args.sched, args.epochs, decay_rate=1.0, warmup_lr=0.0, **steps)
+    how = json.loads(args.opt_args) | {"filter_bias_and_bn": not args.decay_all}
+    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
+    schedule = recipes.Schedule(args, optimizer, len(loader))
     mix = (args.mixup or args.cutmix) and Mixup(args.mixup, args.cutmix, label_smoothing=args.smoothing, num_classes=10)
-    log, best = describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
+    log, best = recipes.describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
     model, optimizer = accelerator.prepare(model, optimizer)
     raw = accelerator.unwrap_model(model)
     result = ema.module if ema else raw
+    parts = {"model": raw, "result": result, "optimizer": optimizer, "schedule": schedule}
     forward = torch.compile(model, dynamic=False) if args.compile else model
 
     if checkpoint.exists():
@@ -171,9 +162,8 @@ def main(argv=None):
         changed = [name for name, value in log["args"].items() if saved["log"]["args"].get(name) != value]
         if changed:
             sys.exit(f"--resume {args.out}: {', '.join(changed)} differ from the run's own; give its options unchanged")
-        raw.load_state_dict(saved["model"])
-        result.load_state_dict(saved["result"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
         log, best = saved["log"], saved["best"]
 
     for epoch in range(len(log["epochs"]) + 1, args.epochs + 1):
@@ -182,6 +172,8 @@ def main(argv=None):
         started, last_step = time.perf_counter(), epoch * len(loader)
         set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout and mixing resume to the same numbers
         sampler.epoch, size = epoch - 1, cifar.size_of_epoch(args.sizes, epoch - 1)
+        if args.reload_best and best["epoch"]:
+            raw.load_state_dict(best["state"])  # the optimizer keeps its momentum
         model.train()
         for module in model.modules():
             if args.freeze_bn and isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -189,20 +181,18 @@ def main(argv=None):
         totals = torch.zeros(3, device=accelerator.device)  # images, hits, loss
         bar = tqdm(loader, f"epoch {epoch}/{args.epochs}", leave=False, disable=not accelerator.is_main_process)
         for step, (images, labels) in enumerate(bar, start=last_step - len(loader) + 1):
-            scheduler.step_update(step)
+            schedule.before_update(step)
             images, targets = mix(images, labels) if mix else (images, labels)
-            if size != 32:
-                images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
-            logits = forward(images.to(memory_format=torch.channels_last)).float()
+            logits = forward(cifar.resized(images, size).to(memory_format=torch.channels_last)).float()
             loss = F.cross_entropy(logits, targets, label_smoothing=0.0 if mix else args.smoothing)
             if (step % 20 == 0 or step == last_step) and not math.isfinite(loss.item()):
-                rate = optimizer.param_groups[0]["lr"]
-                sys.exit(
-                    f"the loss is {loss.item()} at step {step}, learning rate {rate:.4g}; lower --lr or add --clip 1"
-                )
+                where = f"at step {step}, learning rate {optimizer.param_groups[0]['lr']:.4g}"
+                sys.exit(f"the loss is {loss.item()} {where}; lower --lr or add --clip 1")
             accelerator.backward(loss)
             if args.clip:
                 accelerator.clip_grad_norm_(model.parameters(), args.clip)
+            if args.clip_value:
+                accelerator.clip_grad_value_(model.parameters(), args.clip_value)
             optimizer.step()
             optimizer.zero_grad()
             if ema:
@@ -214,32 +204,34 @@ def main(argv=None):
         entry |= {"train_top1": 100 * hits / seen, "train_seconds": round(time.perf_counter() - started, 1)}
 
         if epoch % args.eval_every == 0 or epoch == args.epochs:
-            watched = holdout if args.holdout else test
-            entry["eval_top1"], entry["eval_loss"] = evaluate(result, watched, accelerator)
-            if args.holdout and entry["eval_top1"] > best["top1"]:
-                state = {name: value.cpu().clone() for name, value in result.state_dict().items()}
-                best = {"top1": entry["eval_top1"], "epoch": epoch, "state": state if args.keep_best else None}
+            entry["eval_top1"], entry["eval_loss"] = evaluate(result, holdout if args.holdout else test, accelerator)
+            if entry["eval_top1"] > best["top1"]:
+                keep = args.keep_best or args.reload_best
+                state = {name: value.cpu().clone() for name, value in result.state_dict().items()} if keep else None
+                best = {"top1": entry["eval_top1"], "epoch": epoch, "state": state}
+        schedule.after_epoch(entry)
         log["epochs"].append(entry)
         accelerator.print(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-        save_run(accelerator, out, raw, result, optimizer, log, best)
+        save_run(accelerator, out, parts, log, best)
 
     # The end: only now is the test set looked at, where there is a hold-out.
-    if args.holdout:
+    if args.holdout or args.keep_best:
         log["kept_epoch"] = best["epoch"] if args.keep_best else len(log["epochs"])
         if args.keep_best:
             result.load_state_dict(best["state"])
+        sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
         log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
-        save_run(accelerator, out, raw, result, optimizer, log, best)
+        save_run(accelerator, out, parts, log, best)
     accelerator.end_training()
 
 
-def save_run(accelerator, out, raw, result, optimizer, log, best):
+def save_run(accelerator, out, parts, log, best):
     """Write the run's files; the checkpoint last, since it says how far the others are."""
     if not accelerator.is_main_process:
         return
     out.mkdir(parents=True, exist_ok=True)
-    states = {"model": raw.state_dict(), "result": result.state_dict(), "optimizer": optimizer.state_dict()}
-    weights = {name: value.contiguous() for name, value in result.state_dict().items()}
+    states = {name: part.state_dict() for name, part in parts.items()}
+    weights = {name: value.contiguous() for name, value in states["result"].items()}
     write(out / "model.safetensors", lambda path: save_file(weights, path, {"format": "pt"}))
     write(out / "log.json", lambda path: path.write_text(json.dumps(log, indent=1) + "\n"))
     write(out / "curves.png", lambda path: plot(log, path))

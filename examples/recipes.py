@@ -1,0 +1,176 @@
+"""What train.py is told: its options, resolved and checked, the reports' recipes in recipes.toml, the schedules.
+
+A recipe is a table of train.py's own options, so this needs to know none of them but those it checks.
+"""
+
+import json
+import platform
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import timm
+import torch
+from timm.scheduler import create_scheduler_v2
+from torch.optim import lr_scheduler
+
+import budgetnets
+from budgetnets.checks import did_you_mean
+
+FILE = Path(__file__).with_name("recipes.toml")
+OF_TIMM = ("poly", "cosine", "tanh", "step", "multistep", "wsd", "rsqrt", "constant")
+NEED_PYTHON = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}  # no JSON gives these
+OF_TORCH = tuple(
+    name
+    for name, kind in vars(lr_scheduler).items()
+    if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler) and name[0] != "_"
+    if name not in NEED_PYTHON
+)
+NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile"}  # may differ when a run is resumed
+
+
+def load():
+    """Return every recipe by name: the file's values outside of tables, with those of the recipe's own table."""
+    tables = tomllib.loads(FILE.read_text())
+    common = {key: value for key, value in tables.items() if not isinstance(value, dict)}
+    return {name: common | own for name, own in tables.items() if isinstance(own, dict)}
+
+
+def parse(parser, argv):
+    """Return the options: a recipe's where the command line has none, checked. `--recipe list` shows all instead."""
+    name, known = parser.parse_args(argv).recipe, load()
+    if name == "list":
+        print(table(known))
+        sys.exit()
+    if name and name not in known:
+        near = did_you_mean(name, known)
+        parser.error(f"--recipe {name} is unknown{near} --recipe list shows the {len(known)} that there are")
+    if name:
+        parser.set_defaults(**values(name, known[name], vars(parser.parse_args([]))))
+    args = parser.parse_args(argv)
+    if not args.out:
+        parser.error("the following arguments are required: --out")
+    check_choice(parser, args)
+    check_schedule(parser, args)
+    return args
+
+
+def values(name, recipe, defaults):
+    """Return a recipe under the parser's names and in the types of its defaults; tables become JSON.
+
+    The key `report` is no option: it says what the report leaves open.
+    """
+    options = {}
+    for key, value in recipe.items():
+        option = key.replace("-", "_")
+        if key == "report":
+            continue
+        if option not in defaults:
+            sys.exit(f"{FILE.name}: {name} has {key!r}, which is no option of train.py{did_you_mean(option, defaults)}")
+        wanted = type(defaults[option])
+        value = json.dumps(value) if isinstance(value, dict) else value
+        value = float(value) if wanted is float and type(value) is int else value
+        if type(value) is not wanted:
+            sys.exit(f"{FILE.name}: {name} has {key} = {value!r}; it must be of type {wanted.__name__}")
+        options[option] = value
+    return options
+
+
+def table(known):
+    """Return the recipes as text, a line each."""
+    rows = [("name", "model", "optimizer", "schedule", "epochs")]
+    for name, recipe in known.items():
+        how = ", ".join(f"{key} {value}" for key, value in recipe.get("sched-args", {}).items())
+        schedule = f"{recipe['sched']} ({how})" if how else recipe["sched"]
+        rows.append((name, recipe["model"], f"{recipe['opt']} {recipe['lr']}", schedule, str(recipe["epochs"])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def check_choice(parser, args):
+    """Refuse what would choose by the test set without saying so."""
+    chooses = args.early_stop or args.keep_best or args.reload_best
+    if args.choose_on not in ("holdout", "test"):
+        parser.error(f"--choose-on {args.choose_on} is unknown; use holdout or test")
+    if chooses and args.choose_on == "holdout" and not args.holdout:
+        which = "--early-stop, --keep-best and --reload-best"
+        parser.error(f"{which} choose by the hold-out, never by the test set; add --holdout 5000")
+    if args.choose_on == "test" and args.holdout:
+        parser.error(f"--choose-on test, but --holdout {args.holdout} is what is evaluated; add --choose-on holdout")
+    if args.choose_on == "test" and not chooses:
+        parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
+    if args.reload_best and args.ema:
+        parser.error(f"--reload-best with --ema {args.ema} would train the averaged weights; add --ema 0")
+
+
+def check_schedule(parser, args):
+    """Refuse a schedule that is unknown or does not fit the other options."""
+    for name in ("model", "opt", "sched"):
+        text = getattr(args, f"{name}_args")
+        try:
+            fits = isinstance(json.loads(text), dict)
+        except ValueError:
+            fits = False
+        if not fits:
+            parser.error(f"--{name}-args {text} is no JSON object; write it as '{{\"name\": 1}}'")
+    if args.sched not in OF_TIMM + OF_TORCH:
+        near = did_you_mean(args.sched, OF_TIMM + OF_TORCH)
+        parser.error(f"--sched {args.sched} is no scheduler of timm or torch{near} timm's are {', '.join(OF_TIMM)}")
+    if args.sched in OF_TORCH and args.warmup:
+        parser.error(f"--warmup {args.warmup} has no effect on {args.sched}, which is torch's; add --warmup 0")
+    if args.sched == "ReduceLROnPlateau" and args.eval_every != 1:
+        parser.error(f"--eval-every {args.eval_every}, but ReduceLROnPlateau looks at every epoch; use --eval-every 1")
+
+
+class Schedule:
+    """The learning rate of a run: timm's schedulers set it before every update, torch's after every epoch.
+
+    `--sched-args` are the scheduler's own. ReduceLROnPlateau also takes "watch", the entry of the log it goes by.
+    """
+
+    def __init__(self, args, optimizer, updates):
+        options = json.loads(args.sched_args)
+        self.by_update = args.sched in OF_TIMM
+        self.watch = options.pop("watch", "eval_loss") if args.sched == "ReduceLROnPlateau" else None
+        if self.watch not in (None, "train_loss", "train_top1", "eval_loss", "eval_top1"):
+            sys.exit(f'--sched-args: "watch" is {self.watch!r}; use train_loss, train_top1, eval_loss or eval_top1')
+        try:
+            if self.by_update:
+                ours = {"step_on_epochs": False, "updates_per_epoch": updates, "decay_rate": 1.0}
+                ours |= {"warmup_epochs": args.warmup * args.epochs, "warmup_lr": 0.0}
+                self.scheduler, _ = create_scheduler_v2(optimizer, args.sched, args.epochs, **ours | options)
+            else:
+                self.scheduler = getattr(lr_scheduler, args.sched)(optimizer, **options)
+        except (TypeError, ValueError) as error:
+            sys.exit(f"--sched {args.sched} does not take --sched-args {args.sched_args}: {error}")
+        self.state_dict, self.load_state_dict = self.scheduler.state_dict, self.scheduler.load_state_dict
+
+    def before_update(self, step):
+        if self.by_update:
+            self.scheduler.step_update(step)
+
+    def after_epoch(self, entry):
+        """Take the epoch's entry in the log."""
+        if not self.by_update:
+            self.scheduler.step(*([entry[self.watch]] if self.watch else []))
+
+
+def describe_run(args, accelerator, model):
+    """What a reader of the log needs to judge its figures."""
+    failed, commit = subprocess.getstatusoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty")
+    cpu = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
+    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else (names or [platform.processor()])[0]
+    return {
+        "model": args.model,
+        "params": sum(p.numel() for p in model.parameters()),
+        "args": {name: value for name, value in vars(args).items() if name not in NOT_THE_RECIPE},
+        "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",
+        "versions": {"torch": str(torch.__version__), "timm": timm.__version__, "budgetnets": budgetnets.__version__},
+        "commit": None if failed else commit,
+        "evaluated_on": ("augmented " if args.augment_eval else "") + ("holdout" if args.holdout else "test"),
+        "chosen_on": args.choose_on if args.early_stop or args.keep_best or args.reload_best else "nothing",
+        "epochs": [],
+    }
