@@ -560,6 +560,8 @@ def test_an_empty_folder_is_filled(small, tmp_path, script, capsys):
         "model.safetensors",
     ]
     assert "mean (0.0, 0.0, 0.0), std (0.247, 0.2435, 0.2616)" in capsys.readouterr().out
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["pretrained_cfg"]
+    assert (config["mean"], config["std"]) == ([0.0, 0.0, 0.0], [0.247, 0.2435, 0.2616])
     assert "license: unknown" in (tmp_path / "out" / "README.md").read_text()
 
 
