@@ -1,5 +1,7 @@
 """optimize_for_inference gives the same answers from fewer operations."""
 
+import copy
+
 import pytest
 import torch
 from family import specs
@@ -30,10 +32,14 @@ def trained(model):
 @settings(max_examples=30)
 @torch.no_grad()
 def test_any_network_of_the_family_gives_the_same_logits_in_fp32(spec):
+    """To 1e-4, or to ten times fp32's own rounding: a norm over two channels that are nearly equal makes any large."""
+    torch.manual_seed(0)
     model = trained(BudgetResNet(spec))
     images = torch.randn(2, spec.in_chans, spec.input_size, spec.input_size)
-    expected, found = model(images), optimize_for_inference(model)(images)
-    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1e-3)
+    exact = copy.deepcopy(model).double()(images.double())
+    rounding = (model(images) - exact).abs().max()
+    found = optimize_for_inference(model)(images)
+    assert (found - exact).abs().max() <= 1e-4 * exact.abs().max().clamp(min=1e-3) + 10 * rounding
 
 
 def test_no_batch_norm_is_left_and_the_original_is_untouched():

@@ -33,6 +33,7 @@ def small(**options):
 IMAGES = torch.randn(2, 3, 32, 32)
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # said by flags(), which restores what it found
 @given(specs())
 @settings(max_examples=40)
 def test_any_network_of_the_family_runs_and_learns(spec):

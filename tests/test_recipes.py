@@ -269,6 +269,20 @@ def test_the_logged_learning_rates_are_those_of_torchs_own_scheduler(name, argum
     assert len(set(expected)) > 1
 
 
+@pytest.mark.parametrize(("watch", "rates"), [("eval_loss", [1, 1, 1]), ("train_top1", [1, 1, 0.5])])
+def test_a_plateau_is_that_of_the_entry_that_is_watched(watch, rates):
+    """The loss falls; the accuracy rises, which is a plateau where the least is the best."""
+    args = options_of(
+        f"""--sched ReduceLROnPlateau --warmup 0 --sched-args '{{"watch": "{watch}", "patience": 0, "factor": 0.5}}'"""
+    )
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1)
+    schedule, found = recipes.Schedule(args, optimizer, updates=1), []
+    for epoch in range(3):
+        found.append(optimizer.param_groups[0]["lr"])
+        schedule.after_epoch({"eval_loss": 1 / (1 + epoch), "train_top1": 10.0 + 5 * (epoch > 0)})
+    assert found == rates
+
+
 def test_a_schedulers_wrong_arguments_are_named(tmp_path):
     with pytest.raises(SystemExit, match="--sched StepLR does not take --sched-args"):
         run(tmp_path, TINY, """--sched StepLR --sched-args '{"T_max": 3}'""")
@@ -342,9 +356,8 @@ def test_a_killed_process_resumes_to_the_same_numbers(tmp_path):
     options = f"""{TINY} --lr 0.1 --sched ReduceLROnPlateau --sched-args '{{"patience": 0}}' --epochs 8"""
     whole = run(tmp_path / "whole", options)
     start = [sys.executable, EXAMPLES / "train.py", *command(tmp_path / "parts", options)]
-    process = subprocess.Popen(
-        start, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # their number changes the order of sums
+    process = subprocess.Popen(start, env=os.environ | threads, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while not (tmp_path / "parts" / "checkpoint.pt").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
