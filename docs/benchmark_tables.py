@@ -21,6 +21,19 @@ LATENCY = """\
 floats. Faster is relative to {reference}, in the same round. Others' accuracies are what their authors publish; a
 network that nobody published with CIFAR-10 weights has none."""
 
+FOOTPRINT = """\
+## Footprint
+
+`python benchmarks/footprint.py`: each variant's ONNX file in ONNX Runtime, on one thread, in a process of its own. Peak
+memory is what the process grew by from just before the file is read. Variants without trained weights are measured with
+random ones, which cost the same."""
+
+STARTUP = """\
+## Start
+
+`python benchmarks/startup.py`: what `import budgetnets` adds to `import timm`, and how long
+`budgetnets.create(name, pretrained=True)` takes, hash and values checked."""
+
 TRAINING = """\
 ## Training
 
@@ -81,6 +94,27 @@ def latency_table(result: dict, threads: int) -> str:
     return table(header, latency_rows(result, threads), right=2 + len(columns))
 
 
+def footprint_table(result: dict) -> str:
+    batches = [run["batch"] for run in result["rows"][0]["runs"]]
+    columns = [cell for batch in batches for cell in (f"batch {batch}, ms", f"batch {batch}, peak MiB")]
+    rows = []
+    for row in result["rows"]:
+        cells = [
+            cell
+            for run in row["runs"]
+            for cell in (f"{run['milliseconds']['median']:.2f}", f"{run['peak_bytes'] / 2**20:.0f}")
+        ]
+        rows.append((f"`{row['network']}`", row["precision"], f"{row['file_bytes'] / 1e6:.2f}", *cells))
+    return table(("Network", "Precision", "File, MB", *columns), rows, right=1 + len(columns))
+
+
+def startup_table(result: dict) -> str:
+    parts = ("import_timm", "import_budgetnets", "first_creation", "later_creation")
+    rows = [(f"`{row['network']}`", *(f"{row[part]['median']:.0f}" for part in parts)) for row in result["rows"]]
+    header = ("Network", "`import timm`, ms", "`import budgetnets` after it", "First creation", "Later ones")
+    return table(header, rows, right=4)
+
+
 def page() -> str:
     """docs/benchmarks.md, with what was measured so far."""
     parts = [INTRO]
@@ -91,6 +125,10 @@ def page() -> str:
             parts += [f"### {threads} thread{'s' * (threads > 1)}", latency_table(latency, threads)]
         files = [(f"`{name}`", f"{size / 1e6:.2f}") for name, size in latency["files"].items()]
         parts += ["### Files", table(("File", "MB"), files, right=1)]
+    if footprint := newest("footprint"):
+        parts += [FOOTPRINT, place(footprint), footprint_table(footprint)]
+    if startup := newest("startup"):
+        parts += [STARTUP, place(startup), startup_table(startup)]
     if training:
         rows = [
             (

@@ -61,6 +61,25 @@ def test_training_speed_is_measured_beside_the_plain_loop(tmp_path, page_of, cif
     assert "| plain loop |" in page_of()
 
 
+@pytest.mark.slow
+def test_a_footprint_is_measured_in_a_process_of_its_own(tmp_path, page_of):
+    result = run("footprint.py", tmp_path, "--models", "seresnet20_cifar", "--batches", "1", "64", "--rounds", "2")
+    fp32, int8 = result["rows"]
+    assert int8["file_bytes"] < 0.4 * fp32["file_bytes"]
+    one, many = (run["peak_bytes"] for run in fp32["runs"])
+    assert fp32["file_bytes"] < one < many < 500 * 2**20
+    assert "| `seresnet20_cifar` | int8 |" in page_of()
+
+
+@pytest.mark.slow
+def test_the_start_is_measured_beside_timms(tmp_path, page_of):
+    result = run("startup.py", tmp_path, "--models", "resnet9_cifar", "--rounds", "2", "--creations", "3")
+    (row,) = result["rows"]
+    assert 0 < row["import_budgetnets"]["median"] < row["import_timm"]["median"] / 4
+    assert 0 < row["later_creation"]["median"] < row["import_timm"]["median"]
+    assert "| `resnet9_cifar` |" in page_of()
+
+
 def test_the_newest_result_of_a_theme_counts_whatever_the_machine(tmp_path, page_of):
     for name, value in (("a.zen.2026-01-02", 1), ("a.arm.2026-02-01", 2), ("b.zen.2027-01-01", 3)):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))

@@ -66,3 +66,12 @@ def test_the_reliability_page_lists_every_fault_that_is_tested():
 
     text = (ROOT / "docs" / "reliability.md").read_text()
     assert [name for name in FAULTS if name not in text] == []
+
+
+def test_the_reliability_page_counts_its_tests_right():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    counts = dict(re.findall(r"^\| `(tests/\w+\.py)` \| (\d+) \|$", text, re.M))
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *counts]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120).stdout.splitlines()
+    assert counts == {name: str(sum(line.startswith(f"{name}::") for line in listed)) for name in counts}
+    assert len(counts) == 3

@@ -1,6 +1,7 @@
 """Files from elsewhere, damaged or malicious, are refused with a clear error, before anything is built or run."""
 
 import json
+import os
 import pickle
 import struct
 import tempfile
@@ -19,6 +20,7 @@ from budgetnets import WeightsError, WeightsIntegrity, WeightsMismatch, build_re
 MODEL = build_resnet(2, 1, [4, 6], num_classes=3).eval()
 CONTENT = save(MODEL.state_dict())
 IMAGES = torch.randn(2, 3, 32, 32)
+CASES = int(os.environ.get("BUDGETNETS_FUZZ", 200))  # of each fuzz test
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_a_hostile_configuration_is_refused_before_anything_is_allocated(folder,
 
 
 @given(st.integers(0, len(CONTENT) - 1), st.binary(min_size=1, max_size=8))
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_change_of_bytes_loads_a_whole_network_or_is_refused(at, change):
     """Without a pinned hash a changed value cannot be told; a changed structure can, and nothing else may happen."""
     content = CONTENT[:at] + change + CONTENT[at + len(change) :]
@@ -146,7 +148,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(sorted(MODEL._model_args)), JSON)
-@settings(max_examples=200)
+@settings(max_examples=CASES)
 def test_any_value_in_a_configuration_builds_that_network_or_is_refused(key, value):
     arguments = MODEL._model_args | {key: value}
     try:

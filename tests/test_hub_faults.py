@@ -181,8 +181,6 @@ FAULTS = {
 @pytest.mark.parametrize("module", ["budgetnets", "timm"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_the_hub_gives_the_right_weights_or_a_clear_error(name, module, hub, right, tmp_path):
-    if module == "timm" and name not in ("no fault", "corrupted always", "never answers"):
-        pytest.skip("timm's door takes the same way; three faults show it")
     fault, error, parts, seconds = FAULTS[name]
     if fault:
         hub.faults.append(fault)
@@ -221,6 +219,17 @@ def test_a_private_repository_needs_the_token_and_no_message_shows_it(hub, right
     assert refused["error"] == "WeightsUnavailable"
     assert "hf_wrong_secret" not in refused["message"] + refused["stderr"]
     assert load(hub.url, tmp_path, HF_TOKEN="hf_right")["state"] == right
+
+
+def test_the_token_stays_with_the_hub(hub, right, tmp_path):
+    """The file itself comes from another host, after a redirect; that host has no business with the token."""
+    seen = []
+    hub.repos[ROW.hub_repo].token = "hf_right"
+    hub.faults.append(lambda request: seen.append((request.path, request.headers.get("Authorization"))))
+    assert load(hub.url, tmp_path, HF_TOKEN="hf_right")["state"] == right
+    assert any(token == "Bearer hf_right" for path, token in seen if "resolve" in path)
+    assert [token for path, token in seen if path.startswith("/cdn/") and token] == []
+    assert any(path.startswith("/cdn/") for path, _ in seen)
 
 
 def cached_file(home):

@@ -83,6 +83,7 @@ def test_classes_channels_and_features_adapt_with_weights(row, card):
     five = budgetnets.create(row.name, pretrained=True, num_classes=5)
     assert five(IMAGES).shape == (2, 5)
     assert five.class_names is None
+    assert 0 < five.head.weight.abs().max() <= five.head_hidden_size**-0.5  # drawn, as a linear layer's are
     assert torch.equal(five.state_dict()[backbone], original.state_dict()[backbone])
     grey = budgetnets.create(row.name, pretrained=True, in_chans=1)
     torch.testing.assert_close(grey.stem.conv.weight, original.stem.conv.weight.sum(1, keepdim=True))

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._registry import _model_entrypoints, _model_to_module
@@ -157,7 +158,7 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
         overlay = timm_config(spec) | overlay
     try:
         model = build_model_with_cfg(
-            partial(_build, spec),
+            partial(_build_to_be_filled if weights else _build, spec),
             name,
             pretrained,
             pretrained_cfg=pretrained_cfg,  # type: ignore[arg-type]  # timm takes a tag or a PretrainedCfg too
@@ -193,6 +194,19 @@ def _place(pretrained_cfg: Any, overlay: dict[str, Any]) -> str:
 def _build(spec: ResNetSpec, **kwargs: Any) -> BudgetResNet:
     placement = {key: kwargs.pop(key) for key in ("global_pool", "device", "dtype") if key in kwargs}
     return BudgetResNet(spec.replace(**kwargs), **placement)
+
+
+def _build_to_be_filled(spec: ResNetSpec, **kwargs: Any) -> BudgetResNet:
+    """Build with storage that nothing is drawn for, which takes most of the time: registered weights fill all of it.
+
+    The classifier alone is drawn, since it stays as it is where the caller wants other classes. `check_foreign` lets no
+    state dict pass that leaves anything else out.
+    """
+    device = kwargs.pop("device", None) or torch.get_default_device()
+    model = _build(spec, device="meta", **kwargs).to_empty(device=device)
+    if isinstance(model.head, nn.Linear):
+        model.head.reset_parameters()
+    return model
 
 
 def _config(row: Variant, weights: Weights | None) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from .variants import VARIANTS, Variant, Weights, find_variant, find_weights
 
 SOURCE_VARIABLE = "BUDGETNETS_WEIGHTS"
 SOURCES = ("auto", "bundled", "hub")
+HALF_DTYPES = (torch.float16, torch.bfloat16)
 MOST_BYTES = 64 * 2**20  # of a file that is read into memory; the zoo's are at most 10 MiB
 
 
 def registered_state_dict(
     name: str, cache_dir: str | Path | None = None, local_files_only: bool = False
 ) -> tuple[Weights, dict[str, torch.Tensor]]:
-    """Return the card and the verified tensors of a registered variant's weights.
+    """Return the card and the verified tensors of a registered variant's weights, in the file's precision.
 
     Args:
         name: a variant, with or without a tag.
@@ -62,8 +63,7 @@ def registered_state_dict(
     with torch.device("meta"):
         expected = BudgetResNet(row.spec.replace(num_classes=len(weights.classes))).state_dict()
     check_state_dict(state, expected, f"the weights of {row.name}.{weights.tag}")
-    # In fp32 from here on, so that adapting the first convolution to other channels rounds nothing.
-    return weights, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    return weights, state
 
 
 def bundled_path(row: Variant, weights: Weights) -> Path:
@@ -105,7 +105,8 @@ def check_foreign(state: dict[str, torch.Tensor], model: BudgetResNet) -> dict[s
         width, _, *kernel = expected["stem.conv.weight"].shape
         expected["stem.conv.weight"] = torch.empty(width, source_chans, *kernel, device="meta")
     check_state_dict(state, expected, f"the weights given for {config.get('architecture', 'the network')}")
-    return state
+    # Half precision ends here, so that adapting the first convolution to other channels rounds nothing.
+    return {key: value.float() if value.dtype in HALF_DTYPES else value for key, value in state.items()}
 
 
 def _bundled_bytes(row: Variant, weights: Weights, required: bool) -> bytes | None:
