@@ -14,6 +14,14 @@ Each table comes from one run of one command, and its file in `benchmarks/result
 Machines are noisy, so that ratios are what counts: all contenders take turns within a run, and each is compared with
 the reference in the same round. Times are medians."""
 
+PICTURE = """\
+## Accuracy against cost
+
+![CIFAR-10 top-1 against parameters, multiply-adds and latency](accuracy.svg)
+
+Ours are measured on the shipped weight files. The others are the best packaged networks within five million parameters,
+as their authors publish them (`benchmarks/peers.toml` has the source), who chose them on the test set."""
+
 LATENCY = """\
 ## Latency on a processor
 
@@ -117,7 +125,7 @@ def startup_table(result: dict) -> str:
 
 def page() -> str:
     """docs/benchmarks.md, with what was measured so far."""
-    parts = [INTRO]
+    parts = [INTRO, PICTURE]
     latency, training, counting = newest("latency"), newest("training-speed"), newest("counting")
     if latency:
         parts += [LATENCY.format(**latency), place(latency)]
@@ -149,7 +157,7 @@ def page() -> str:
         ]
         header = ("What", "Microseconds", "Times faster")
         parts += [COUNTING.format(**counting), place(counting), table(header, rows, right=2)]
-    if len(parts) == 1:
+    if len(parts) == 2:
         parts.append("Nothing was measured yet.")
     return "\n\n".join(parts) + "\n"
 

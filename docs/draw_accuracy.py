@@ -1,11 +1,12 @@
-"""Draw docs/accuracy.svg: accuracy against parameters, multiply-adds and latency, ours and others'.
-
-python docs/draw_accuracy.py
+"""docs/accuracy.svg: accuracy against parameters, multiply-adds and latency, ours and others'; make_tables.py draws it.
 
 Ours are the measured figures of the table of variants; a variant without weights is left out. The others' are what
 their authors publish (benchmarks/peers.toml). Latency is the newest measurement in benchmarks/results.
 """
 
+import html
+import io
+import json
 import tomllib
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from matplotlib import pyplot as plt
 ROOT = Path(__file__).parent.parent
 OURS, THEIRS = "#1d4ed8", "#9ca3af"
 MOST_PARAMS = 5_000_000
+PLACES = [((6, 5), "left"), ((6, -6), "left"), ((-6, 5), "right"), ((-6, -6), "right"), ((6, 13), "left")]
 
 
 def our_points() -> list[dict]:
@@ -48,39 +50,69 @@ def latencies() -> dict[str, float]:
     return found
 
 
-def draw(axis, ours, theirs, key, label, scale):
-    for points, color, marker, text in ((theirs, THEIRS, "o", "label"), (ours, OURS, "D", "name")):
-        shown = [point for point in points if key in point]
-        axis.scatter([p[key] / scale for p in shown], [p["top1"] for p in shown], c=color, marker=marker, zorder=3)
-        for p in shown:
-            axis.annotate(p[text], (p[key] / scale, p["top1"]), xytext=(4, 4), textcoords="offset points",
-                          fontsize=6.5, color=color if text == "name" else "#4b5563")  # fmt: skip
+def draw(axis, shown, key, label, scale, ticks):
+    """One panel: a point for each network that has the cost, with its name where no other name stands."""
     axis.set_xscale("log")
+    groups = [("theirs", THEIRS, "o", "label"), ("ours", OURS, "D", "name")]
+    marks = [(p, color, p[text]) for group, color, _, text in groups for p in shown[group] if key in p]
+    for group, color, marker, _ in groups:
+        dots = [point for point in shown[group] if key in point]
+        axis.scatter([p[key] / scale for p in dots], [p["top1"] for p in dots], c=color, marker=marker, zorder=3)
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
+    axis.margins(0.12)
     axis.set_xlabel(label)
     axis.grid(color="#e5e7eb", linewidth=0.6)
+    axis.figure.draw_without_rendering()  # where the names come to lie depends on the layout
+    taken = []
+    for point, color, text in sorted(marks, key=lambda mark: -mark[0]["top1"]):
+        for offset, side in PLACES:
+            at = (point[key] / scale, point["top1"])
+            style = {"ha": side, "va": "center", "fontsize": 6.5, "color": OURS if color == OURS else "#4b5563"}
+            name = axis.annotate(text, at, offset, textcoords="offset points", **style)
+            box = name.get_window_extent()
+            if box.x1 < axis.bbox.x1 and not any(box.overlaps(other) for other in taken):
+                break
+            name.remove()
+        else:
+            continue  # no room: the point stays without a name, the tables have it
+        taken.append(box)
 
 
-def main() -> None:
-    plt.rcParams.update({"svg.hashsalt": "budgetnets", "font.family": "DejaVu Sans"})  # the same file on every run
-    ours, theirs, milliseconds = our_points(), their_points(), latencies()
-    for point in (*ours, *theirs):
+def points() -> dict[str, list[dict]]:
+    """All that the picture shows."""
+    found, milliseconds = {"ours": our_points(), "theirs": their_points()}, latencies()
+    for point in (*found["ours"], *found["theirs"]):
         if point["name"] in milliseconds:
             point["milliseconds"] = milliseconds[point["name"]]
-    panels = [("params", "parameters, millions", 1e6), ("macs", "multiply-adds, millions", 1e6)]
-    if any("milliseconds" in point for point in ours):
-        panels.append(("milliseconds", "milliseconds an image, one core\n(ours int8 in ONNX Runtime, others eager)", 1))
+    return found
+
+
+def drawn() -> str:
+    """The SVG; what it shows is in its description too, since its bytes depend on matplotlib's version."""
+    plt.rcParams.update({"svg.hashsalt": "budgetnets", "font.family": "DejaVu Sans"})  # the same file on every run
+    shown = points()
+    panels = [
+        ("params", "parameters, millions", 1e6, (0.2, 0.5, 1, 2, 5)),
+        ("macs", "multiply-adds, millions", 1e6, (50, 100, 200, 400, 800)),
+    ]
+    if any("milliseconds" in point for point in shown["ours"]):
+        label = "milliseconds an image, one core\n(ours int8 in ONNX Runtime, others eager)"
+        panels.append(("milliseconds", label, 1, (1, 2, 5, 10, 20, 50, 100)))
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), sharey=True, layout="constrained")
-    for axis, (key, label, scale) in zip(axes, panels, strict=True):
-        draw(axis, ours, theirs, key, label, scale)
     axes[0].set_ylabel("CIFAR-10 top-1, %")
     handles = [
         plt.Line2D([], [], color=color, marker=marker, linestyle="") for color, marker in ((OURS, "D"), (THEIRS, "o"))
     ]
-    axes[0].legend(handles, ["budgetnets, measured", "pytorchcv, published"], fontsize=7, loc="lower right")
-    path = Path(__file__).with_name("accuracy.svg")
-    figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None})
-    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+    names = ["budgetnets, measured on the shipped files", "pytorchcv, as published (chosen on the test set)"]
+    figure.legend(handles, names, fontsize=7.5, loc="outside upper center", ncols=2, frameon=False)
+    for axis, panel in zip(axes, panels, strict=True):
+        draw(axis, shown, *panel)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", facecolor="white", metadata={"Date": None, "Description": json.dumps(shown)})
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-if __name__ == "__main__":
-    main()
+def picture(old: str | None) -> str:
+    """The picture, drawn anew only where the old one shows something else."""
+    return old if old and json.dumps(points()) in html.unescape(old) else drawn()

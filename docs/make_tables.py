@@ -1,4 +1,4 @@
-"""Generate docs/models.md, docs/benchmarks.md and README.md's tables, from the variants and benchmarks/results.
+"""Generate docs/models.md, docs/benchmarks.md, docs/accuracy.svg and README.md's tables from the variants and results.
 
 python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale
@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import benchmark_tables
+import draw_accuracy
 
 import budgetnets
 from budgetnets.variants import BUDGET, REPORTS, VARIANTS, Reported, Variant, Weights
@@ -137,6 +138,7 @@ def main() -> int:
         "docs/models.md": lambda text: models_page(),
         "docs/benchmarks.md": lambda text: benchmark_tables.page(),
         "README.md": readme_with_tables,
+        "docs/accuracy.svg": draw_accuracy.picture,
     }
     for name, make in pages.items():
         text = read(ROOT / name)
