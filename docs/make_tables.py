@@ -1,4 +1,6 @@
-"""Generate docs/models.md, docs/benchmarks.md and README.md's tables, from the variants and benchmarks/results.
+"""Generate models.md, benchmarks.md, reproduction.md and lessons.md in docs, and README.md's tables.
+
+They follow from the table of variants, benchmarks/results, docs/logs/reports and docs/study.toml.
 
 python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale
@@ -10,6 +12,9 @@ import textwrap
 from pathlib import Path
 
 import benchmark_tables
+import lessons_page
+import reproduction_page
+import study_logs
 
 import budgetnets
 from budgetnets.variants import BUDGET, REPORTS, VARIANTS, Reported, Variant, Weights
@@ -136,6 +141,8 @@ def main() -> int:
     pages = {
         "docs/models.md": lambda text: models_page(),
         "docs/benchmarks.md": lambda text: benchmark_tables.page(),
+        "docs/reproduction.md": lambda text: reproduction_page.page(study_logs.read_study()),
+        "docs/lessons.md": lambda text: lessons_page.page(study_logs.read_study()),
         "README.md": readme_with_tables,
     }
     for name, make in pages.items():
