@@ -1,4 +1,6 @@
-"""Generate docs/models.md, docs/benchmarks.md, docs/accuracy.svg and README.md's tables from the variants and results.
+"""Generate models.md, benchmarks.md, reproduction.md, lessons.md and accuracy.svg in docs, and README.md's tables.
+
+They follow from the table of variants, benchmarks/results, docs/logs/reports and docs/study.toml.
 
 python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale
@@ -11,6 +13,9 @@ from pathlib import Path
 
 import benchmark_tables
 import draw_accuracy
+import lessons_page
+import reproduction_page
+import study_logs
 
 import budgetnets
 from budgetnets.variants import BUDGET, REPORTS, VARIANTS, Reported, Variant, Weights
@@ -137,6 +142,8 @@ def main() -> int:
     pages = {
         "docs/models.md": lambda text: models_page(),
         "docs/benchmarks.md": lambda text: benchmark_tables.page(),
+        "docs/reproduction.md": lambda text: reproduction_page.page(study_logs.read_study()),
+        "docs/lessons.md": lambda text: lessons_page.page(study_logs.read_study()),
         "README.md": readme_with_tables,
         "docs/accuracy.svg": draw_accuracy.picture,
     }

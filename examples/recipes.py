@@ -1,9 +1,10 @@
-"""What train.py is told: its options, resolved and checked, the reports' recipes in recipes.toml, the schedules.
+"""What train.py is told: options, resolved and checked, recipes (recipes.toml and ablations.toml), schedules.
 
 A recipe is a table of train.py's own options, so this needs to know none of them but those it checks.
 """
 
 import json
+import math
 import platform
 import re
 import subprocess
@@ -19,7 +20,8 @@ from torch.optim import lr_scheduler
 import budgetnets
 from budgetnets.checks import did_you_mean
 
-FILE = Path(__file__).with_name("recipes.toml")
+REPORTS, BEYOND = (Path(__file__).with_name(name) for name in ("recipes.toml", "ablations.toml"))
+NO_OPTION = {"report", "like"}  # what a recipe leaves open or is to show, and which one it departs from
 OF_TIMM = ("poly", "cosine", "tanh", "step", "multistep", "wsd", "rsqrt", "constant")
 NEED_PYTHON = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}  # no JSON gives these
 OF_TORCH = tuple(
@@ -32,10 +34,11 @@ NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile"}  # may d
 
 
 def load():
-    """Return every recipe by name: the file's values outside of tables, with those of the recipe's own table."""
-    tables = tomllib.loads(FILE.read_text())
+    """Return every recipe by name: the reports' runs, and then those beyond, each `like` one of the reports'."""
+    tables = tomllib.loads(REPORTS.read_text())
     common = {key: value for key, value in tables.items() if not isinstance(value, dict)}
-    return {name: common | own for name, own in tables.items() if isinstance(own, dict)}
+    known = {name: common | own for name, own in tables.items() if isinstance(own, dict)}
+    return known | {name: known[own["like"]] | own for name, own in tomllib.loads(BEYOND.read_text()).items()}
 
 
 def parse(parser, argv):
@@ -54,39 +57,43 @@ def parse(parser, argv):
         parser.error("the following arguments are required: --out")
     check_choice(parser, args)
     check_schedule(parser, args)
+    check_sharpness(parser, args)
     return args
 
 
 def values(name, recipe, defaults):
-    """Return a recipe under the parser's names and in the types of its defaults; tables become JSON.
-
-    The key `report` is no option: it says what the report leaves open.
-    """
+    """Return a recipe under the parser's names and in the types of its defaults; tables become JSON."""
     options = {}
     for key, value in recipe.items():
         option = key.replace("-", "_")
-        if key == "report":
+        if key in NO_OPTION:
             continue
         if option not in defaults:
-            sys.exit(f"{FILE.name}: {name} has {key!r}, which is no option of train.py{did_you_mean(option, defaults)}")
+            sys.exit(f"the recipe {name} has {key!r}, which is no option of train.py{did_you_mean(option, defaults)}")
         wanted = type(defaults[option])
         value = json.dumps(value) if isinstance(value, dict) else value
         value = float(value) if wanted is float and type(value) is int else value
         if type(value) is not wanted:
-            sys.exit(f"{FILE.name}: {name} has {key} = {value!r}; it must be of type {wanted.__name__}")
+            sys.exit(f"the recipe {name} has {key} = {value!r}; it must be of type {wanted.__name__}")
         options[option] = value
     return options
 
 
 def table(known):
-    """Return the recipes as text, a line each."""
+    """Return the recipes as text, a line each: the reports', and then those beyond them with what they are to show."""
     rows = [("name", "model", "optimizer", "schedule", "epochs")]
     for name, recipe in known.items():
+        if "like" in recipe:
+            continue
         how = ", ".join(f"{key} {value}" for key, value in recipe.get("sched-args", {}).items())
         schedule = f"{recipe['sched']} ({how})" if how else recipe["sched"]
         rows.append((name, recipe["model"], f"{recipe['opt']} {recipe['lr']}", schedule, str(recipe["epochs"])))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["The reports' runs:", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)]
+    beyond = {name: recipe for name, recipe in known.items() if "like" in recipe}
+    width = max(map(len, beyond))
+    shown = (f"{name:{width}}  like {recipe['like']}: {recipe['report']}" for name, recipe in beyond.items())
+    return "\n".join([*lines, "", "Runs beyond them:", *shown])
 
 
 def check_choice(parser, args):
@@ -99,6 +106,8 @@ def check_choice(parser, args):
         parser.error(f"{which} choose by the hold-out, never by the test set; add --holdout 5000")
     if args.choose_on == "test" and args.holdout:
         parser.error(f"--choose-on test, but --holdout {args.holdout} is what is evaluated; add --choose-on holdout")
+    if args.test_too and not args.holdout:
+        parser.error("--test-too without a hold-out has no effect, the test set is what is evaluated; leave it out")
     if args.choose_on == "test" and not chooses:
         parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
     if args.reload_best and args.ema:
@@ -122,6 +131,15 @@ def check_schedule(parser, args):
         parser.error(f"--warmup {args.warmup} has no effect on {args.sched}, which is torch's; add --warmup 0")
     if args.sched == "ReduceLROnPlateau" and args.eval_every != 1:
         parser.error(f"--eval-every {args.eval_every}, but ReduceLROnPlateau looks at every epoch; use --eval-every 1")
+
+
+def check_sharpness(parser, args):
+    """Refuse radii of SAM and ASAM that are none, or both at once."""
+    for name in ("sam", "asam"):
+        if not 0 <= getattr(args, name) < math.inf:
+            parser.error(f"--{name} {getattr(args, name)} is a radius, at least 0; try --sam 0.05 or --asam 1")
+    if args.sam and args.asam:
+        parser.error(f"--sam {args.sam} and --asam {args.asam} are two forms of one method; leave one out")
 
 
 class Schedule:

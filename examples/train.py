@@ -10,9 +10,9 @@ epoch), curves.png, model.safetensors and checkpoint.pt, each replaced whole, so
 """
 
 import argparse
+import contextlib
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,12 +20,13 @@ from pathlib import Path
 import cifar
 import fast_data
 import recipes
+import run_folder
+import sam
 import timm
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
-from safetensors.torch import save_file
 from timm.data import Mixup
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
@@ -55,6 +56,8 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("warmup", 0.2, "share of the run in which timm's learning rate rises from zero"),
     ("smoothing", 0.1, "of the labels"),
     ("ema", 0.998, "decay of the averaged weights, which are the result; 0: none"),
+    ("sam", 0.0, "radius of sharpness-aware minimization, such as 0.05, at twice the cost; 0: none"),
+    ("asam", 0.0, "radius of its adaptive form, such as 1; 0: none"),
     ("clip", 0.0, "largest norm of the gradient; 0: any"),
     ("clip-value", 0.0, "largest single value of the gradient; 0: any"),
     ("crop", 4, "pixels that a random crop may be off"),
@@ -70,6 +73,7 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("mean", "0.4914,0.4822,0.4465", "of red, green and blue, which is taken from the pixels in 0..1"),
     ("std", "0.2470,0.2435,0.2616", "by which they are divided then"),
     ("holdout", 0, "training images kept apart and evaluated instead of the test set, which waits for the end"),
+    ("test-too", False, "log the test set's figures of every epoch beside a hold-out's; nothing goes by them"),
     ("early-stop", 0, "stop when the hold-out got no better for so many epochs; 0: never"),
     ("keep-best", False, "the result is the best epoch on the hold-out, not the last"),
     ("reload-best", False, "each epoch starts from the best one on the hold-out so far, as R1 did"),
@@ -108,6 +112,12 @@ def evaluate(model, loader, accelerator):
     return 100 * hits, loss
 
 
+def stop_unless_finite(loss, step, optimizer):
+    if not math.isfinite(loss):
+        where = f"at step {step}, learning rate {optimizer.param_groups[0]['lr']:.4g}"
+        sys.exit(f"the loss is {loss} {where}; lower --lr or add --clip 1")
+
+
 def plot(log, path):
     """Draw the log's curves."""
     from matplotlib.figure import Figure
@@ -125,19 +135,9 @@ def plot(log, path):
     figure.savefig(path, format="png", dpi=110)
 
 
-def write(path, save):
-    """Write a file beside its place and move it there, so that a kill leaves the old one or the new one."""
-    save(path.with_name(path.name + ".tmp"))
-    os.replace(path.with_name(path.name + ".tmp"), path)
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    loading = DataLoaderConfiguration(split_batches=True)  # --batch-size is the sum over the processes
-    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu, dataloader_config=loading)
+def train(args, accelerator):
+    """Train as the options say, writing the run's files after every epoch."""
     out, checkpoint = Path(args.out), Path(args.out) / "checkpoint.pt"
-    if checkpoint.exists() and not args.resume:
-        sys.exit(f"--out {args.out} already holds a run; go on with it (--resume) or choose another folder")
     set_seed(args.seed)
     sampler, loader, holdout, test = (fast_data if args.fast else cifar).make_loaders(args, accelerator)
     # The averaged model is copied before Accelerate wraps the model.
@@ -156,6 +156,15 @@ def main(argv=None):
     result = ema.module if ema else raw
     parts = {"model": raw, "result": result, "optimizer": optimizer, "schedule": schedule}
     forward = torch.compile(model, dynamic=False) if args.compile else model
+
+    def backward(images, targets):
+        logits = forward(images).float()
+        loss = F.cross_entropy(logits, targets, label_smoothing=0.0 if mix else args.smoothing)
+        accelerator.backward(loss)
+        return logits.detach(), loss.detach()
+
+    if args.sam or args.asam:
+        backward = sam.sharpness_aware(backward, raw, args.sam or args.asam, adaptive=bool(args.asam))
 
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -183,12 +192,10 @@ def main(argv=None):
         for step, (images, labels) in enumerate(bar, start=last_step - len(loader) + 1):
             schedule.before_update(step)
             images, targets = mix(images, labels) if mix else (images, labels)
-            logits = forward(cifar.resized(images, size).to(memory_format=torch.channels_last)).float()
-            loss = F.cross_entropy(logits, targets, label_smoothing=0.0 if mix else args.smoothing)
-            if (step % 20 == 0 or step == last_step) and not math.isfinite(loss.item()):
-                where = f"at step {step}, learning rate {optimizer.param_groups[0]['lr']:.4g}"
-                sys.exit(f"the loss is {loss.item()} {where}; lower --lr or add --clip 1")
-            accelerator.backward(loss)
+            images = cifar.resized(images, size).to(memory_format=torch.channels_last)
+            logits, loss = backward(images, targets)
+            if step % 20 == 0 or step == last_step:
+                stop_unless_finite(loss.item(), step, optimizer)
             if args.clip:
                 accelerator.clip_grad_norm_(model.parameters(), args.clip)
             if args.clip_value:
@@ -197,7 +204,7 @@ def main(argv=None):
             optimizer.zero_grad()
             if ema:
                 ema.update(raw, step=step)
-            counts = (len(labels), (logits.argmax(1) == labels).sum(), loss.detach() * len(labels))
+            counts = (len(labels), (logits.argmax(1) == labels).sum(), loss * len(labels))
             totals += torch.stack([torch.as_tensor(c, dtype=torch.float32, device=totals.device) for c in counts])
         seen, hits, loss_sum = accelerator.reduce(totals).tolist()
         entry = {"epoch": epoch, "size": size, "lr": optimizer.param_groups[0]["lr"], "train_loss": loss_sum / seen}
@@ -205,6 +212,9 @@ def main(argv=None):
 
         if epoch % args.eval_every == 0 or epoch == args.epochs:
             entry["eval_top1"], entry["eval_loss"] = evaluate(result, holdout if args.holdout else test, accelerator)
+            stop_unless_finite(entry["eval_loss"], last_step, optimizer)  # the last update's doing
+            if args.test_too:
+                entry["test_top1"], entry["test_loss"] = evaluate(result, test, accelerator)
             if entry["eval_top1"] > best["top1"]:
                 keep = args.keep_best or args.reload_best
                 state = {name: value.cpu().clone() for name, value in result.state_dict().items()} if keep else None
@@ -212,30 +222,28 @@ def main(argv=None):
         schedule.after_epoch(entry)
         log["epochs"].append(entry)
         accelerator.print(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-        save_run(accelerator, out, parts, log, best)
+        if accelerator.is_main_process:
+            run_folder.save_run(out, parts, log, best, plot)
 
-    # The end: only now is the test set looked at, where there is a hold-out.
+    # The end: where there is a hold-out, only now is the test set looked at; --test-too changes nothing by it.
     if args.holdout or args.keep_best:
         log["kept_epoch"] = best["epoch"] if args.keep_best else len(log["epochs"])
         if args.keep_best:
             result.load_state_dict(best["state"])
         sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
         log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
-        save_run(accelerator, out, parts, log, best)
+        if accelerator.is_main_process:
+            run_folder.save_run(out, parts, log, best, plot)
     accelerator.end_training()
 
 
-def save_run(accelerator, out, parts, log, best):
-    """Write the run's files; the checkpoint last, since it says how far the others are."""
-    if not accelerator.is_main_process:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    states = {name: part.state_dict() for name, part in parts.items()}
-    weights = {name: value.contiguous() for name, value in states["result"].items()}
-    write(out / "model.safetensors", lambda path: save_file(weights, path, {"format": "pt"}))
-    write(out / "log.json", lambda path: path.write_text(json.dumps(log, indent=1) + "\n"))
-    write(out / "curves.png", lambda path: plot(log, path))
-    write(out / "checkpoint.pt", lambda path: torch.save(states | {"log": log, "best": best}, path))
+def main(argv=None):
+    args = parse_args(argv)
+    loading = DataLoaderConfiguration(split_batches=True)  # --batch-size is the sum over the processes
+    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu, dataloader_config=loading)
+    alone = run_folder.claimed(args.out, args.resume) if accelerator.is_main_process else contextlib.nullcontext()
+    with alone:
+        train(args, accelerator)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {"N": 2, "B": 1, "C": [8, 16]}
 
 
-def start(script, *options, launcher=()):
+def start(script, *options, launcher=(), file_limit=None):
+    """Start a script; with a limit, no file can grow beyond so many bytes, as on a full disk."""
     command = [sys.executable, *launcher, EXAMPLES / script, *options]
     return subprocess.Popen(
         list(map(str, command)),
@@ -37,6 +40,7 @@ def start(script, *options, launcher=()):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=file_limit and partial(resource.setrlimit, resource.RLIMIT_FSIZE, (file_limit, file_limit)),
     )
 
 
@@ -125,24 +129,31 @@ def fake_test_accuracy(out):
     return 100 * hits.float().mean().item()
 
 
-def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path):
-    options = train_options(tmp_path / "run", *RANDOM, model_args=DROPOUT)
-    process = start("train.py", *options)
+def kill_after_an_epoch(process, out):
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoint.pt").exists():
+    while not (out / "checkpoint.pt").exists():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "no checkpoint in two minutes"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+
+
+def assert_same_weights(*runs):
+    one, other = (load_file(out / "model.safetensors") for out in runs)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path):
+    options = train_options(tmp_path / "run", *RANDOM, model_args=DROPOUT)
+    kill_after_an_epoch(start("train.py", *options), tmp_path / "run")
     assert 1 <= len(read_log(tmp_path / "run")["epochs"]) < 4
 
     output = run("train.py", *options, "--resume")
     assert "epoch 4" in output
     assert "epoch 1 " not in output
-    expected, resumed = load_file(finished / "model.safetensors"), load_file(tmp_path / "run" / "model.safetensors")
-    assert expected.keys() == resumed.keys()
-    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    assert_same_weights(finished, tmp_path / "run")
     seconds = {"train_seconds": 0}
     logs = [[entry | seconds for entry in read_log(out)["epochs"]] for out in (finished, tmp_path / "run")]
     assert logs[0] == logs[1]
@@ -151,15 +162,9 @@ def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path):
 def test_the_fast_path_resumes_to_the_same_weights_too(tmp_path):
     options = ["--fast", "--auto-augment", "trivial", "--erase", 0.5, "--epochs", 2]
     run("train.py", *train_options(tmp_path / "whole", *options))
-    process = start("train.py", *train_options(tmp_path / "parts", *options))
-    while not (tmp_path / "parts" / "checkpoint.pt").exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_after_an_epoch(start("train.py", *train_options(tmp_path / "parts", *options)), tmp_path / "parts")
     run("train.py", *train_options(tmp_path / "parts", *options, "--resume"))
-    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_second_run_in_the_same_folder_is_refused(finished):
@@ -168,6 +173,44 @@ def test_a_second_run_in_the_same_folder_is_refused(finished):
     assert "already holds a run" in message
     assert "--resume" in message
     assert (finished / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resumed"])
+def test_of_two_runs_started_at_once_in_one_folder_one_is_refused(resume, tmp_path):
+    options = train_options(tmp_path / "run", "--epochs", 30, *resume)
+    both = [start("train.py", *options) for _ in range(2)]
+    try:
+        deadline = time.monotonic() + 120
+        while all(process.poll() is None for process in both):
+            assert time.monotonic() < deadline, "both run"
+            time.sleep(0.01)
+        (second,) = (process for process in both if process.poll() is not None)
+        assert "another run is writing into it" in refused(second)
+        (first,) = (process for process in both if process is not second)
+        assert first.poll() is None
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+    finally:
+        for process in both:
+            process.kill()
+    run("train.py", *train_options(tmp_path / "run", "--epochs", 30, "--resume"))  # a killed run's claim is free
+    assert len(read_log(tmp_path / "run")["epochs"]) == 30
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "checkpoint.pt"])
+def test_a_full_disk_costs_an_epoch_and_the_run_resumes_to_the_same_weights(file, finished, tmp_path):
+    out = tmp_path / "run"
+    options = train_options(out, *RANDOM, model_args=DROPOUT)
+    kill_after_an_epoch(start("train.py", *options), out)
+    before = (out / "checkpoint.pt").read_bytes()
+    room = (out / file).stat().st_size - 1
+    message = refused(start("train.py", *options, "--resume", file_limit=room))
+    assert f"cannot write {out}" in message
+    assert "make room" in message
+    assert (out / "checkpoint.pt").read_bytes() == before
+    assert not list(out.glob("*.tmp"))
+    run("train.py", *options, "--resume")
+    assert_same_weights(finished, out)
 
 
 def test_resuming_with_other_options_is_refused_and_names_them(finished):
@@ -193,6 +236,23 @@ def test_a_diverging_run_ends_naming_step_and_learning_rate(tmp_path):
     message = refusal("train.py", *train_options(tmp_path / "run", "--lr", 1e30, "--epochs", 2))
     assert re.search(r"the loss is (nan|inf) at step [1-8], learning rate \d", message)
     assert "--lr" in message
+
+
+def test_weights_that_the_last_update_of_an_epoch_breaks_are_not_written(tmp_path):
+    one_update = ["--batch-size", 256, "--lr", 1e30, "--warmup", 0, "--sched", "constant", "--ema", 0]
+    message = refusal("train.py", *train_options(tmp_path / "run", *one_update))
+    assert re.search(r"the loss is (nan|inf) at step 1, learning rate 1e\+30", message)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_the_test_set_can_be_watched_beside_a_holdout_and_chooses_nothing(tmp_path):
+    options = ["--holdout", 64, "--keep-best", "--epochs", 4, "--lr", 0.05, "--ema", 0.5]
+    run("train.py", *train_options(tmp_path / "alone", *options))
+    run("train.py", *train_options(tmp_path / "watched", *options, "--test-too"))
+    alone, watched = (read_log(tmp_path / name) for name in ("alone", "watched"))
+    assert [entry["eval_top1"] for entry in watched["epochs"]] == [entry["eval_top1"] for entry in alone["epochs"]]
+    assert watched["epochs"][watched["kept_epoch"] - 1]["test_top1"] == watched["test_top1"] == alone["test_top1"]
+    assert_same_weights(tmp_path / "alone", tmp_path / "watched")
 
 
 def test_the_best_epoch_on_the_holdout_is_kept_and_the_test_set_waits_for_the_end(tmp_path):
@@ -236,12 +296,7 @@ def test_a_killed_and_resumed_run_on_real_images_learns_and_classifies(cifar10, 
     out, letters = tmp_path / "run", {"N": 3, "B": 1, "C": [16, 32, 64]}
     options = ["--model", "budget_resnet", "--model-args", json.dumps(letters), "--data", cifar10, "--limit", 2000]
     options += ["--epochs", 8, "--batch-size", 50, "--cpu", "--workers", 0, "--out", out, "--eval-every", 8]
-    process = start("train.py", *options)
-    while not (out / "checkpoint.pt").exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    kill_after_an_epoch(start("train.py", *options), out)
     run("train.py", *options, "--resume")
     assert read_log(out)["epochs"][-1]["eval_top1"] > 35  # of 2,000 test images; guessing gives 10
 

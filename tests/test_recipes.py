@@ -17,7 +17,7 @@ from torch.optim import SGD, Adagrad, Adam, RMSprop, lr_scheduler
 from torchvision.transforms.v2 import functional as reference
 
 import budgetnets
-from budgetnets.variants import VARIANTS
+from budgetnets.variants import BUDGET, VARIANTS
 
 for needed in ("accelerate", "matplotlib"):
     pytest.importorskip(needed, reason="pip install 'budgetnets[train]'")
@@ -29,7 +29,8 @@ import fast_data  # noqa: E402
 import recipes  # noqa: E402
 import train  # noqa: E402
 
-RECIPES = recipes.load()
+RECIPES = {name: recipe for name, recipe in recipes.load().items() if "like" not in recipe}  # the reports'
+BEYOND = {name: recipe for name, recipe in recipes.load().items() if "like" in recipe}
 SGD_9 = {"momentum": 0.9, "weight_decay": 5e-4}
 COSINE_200 = (lr_scheduler.CosineAnnealingLR, {"T_max": 200})
 COSINE_60 = (lr_scheduler.CosineAnnealingLR, {"T_max": 60})
@@ -109,6 +110,7 @@ def _no_curves(monkeypatch):
 def test_there_is_one_recipe_for_each_run_and_one_run_for_each_recipe():
     assert sorted(RECIPES) == sorted(SCRIPTS)
     assert len(RECIPES) == 23
+    assert all(recipe["epochs"] == SCRIPTS[name][3] for name, recipe in RECIPES.items())
 
 
 @pytest.mark.parametrize("row", VARIANTS.values(), ids=lambda row: row.name)
@@ -117,20 +119,29 @@ def test_each_figure_of_the_zoos_table_has_the_recipe_of_its_network(row):
         assert RECIPES[reported.run]["model"] == row.name
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", RECIPES | BEYOND)
 def test_a_recipe_has_only_options_of_the_script_and_they_are_what_runs(name):
     args = vars(options_of(f"--recipe {name}"))
-    for key, value in RECIPES[name].items():
-        if key != "report":
+    for key, value in (RECIPES | BEYOND)[name].items():
+        if key not in ("report", "like"):
             resolved = args[key.replace("-", "_")]
             assert (json.loads(resolved) if isinstance(value, dict) else resolved) == value
     assert args["recipe"] == name
-    assert args["epochs"] == SCRIPTS[name][3]
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_a_run_beyond_the_reports_departs_from_one_of_theirs_and_says_why(name):
+    own = BEYOND[name]
+    theirs = RECIPES[own["like"]]
+    assert name.startswith(own["like"].split("-")[0])
+    changed = {key for key in own if own[key] != theirs.get(key)} - {"report", "like"}
+    assert changed
+    assert own["report"] != theirs.get("report")
 
 
 def test_a_mistake_in_the_file_is_named_with_the_recipe():
     defaults = {"model": "resnet9_cifar", "epochs": 32}
-    with pytest.raises(SystemExit, match=r"recipes\.toml: X has 'modle', .*did you mean 'model'"):
+    with pytest.raises(SystemExit, match=r"recipe X has 'modle', .*did you mean 'model'"):
         recipes.values("X", {"modle": "resnet9_cifar"}, defaults)
     with pytest.raises(SystemExit, match=r"X has epochs = '30'; it must be of type int"):
         recipes.values("X", {"epochs": "30"}, defaults)
@@ -139,12 +150,14 @@ def test_a_mistake_in_the_file_is_named_with_the_recipe():
 # --- --recipe
 
 
-def test_the_list_shows_every_recipe_and_needs_no_folder(capsys):
+def test_the_list_shows_the_reports_recipes_and_apart_from_them_the_others_and_needs_no_folder(capsys):
     with pytest.raises(SystemExit) as exit_:
         train.parse_args(["--recipe", "list"])
     assert not exit_.value.code
-    lines = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == list(RECIPES)
+    parts = capsys.readouterr().out.split("\n\n")
+    lines, others = (part.strip().splitlines() for part in parts)
+    assert [line.split()[0] for line in lines[2:]] == list(RECIPES)
+    assert [line.split()[0] for line in others[1:]] == list(BEYOND)
     line = next(line for line in lines if line.startswith("R2 "))
     assert " ".join(line.split()) == "R2 resnet24_sestem_cifar lookahead_momentum 0.1 CosineAnnealingLR (T_max 200) 30"
 
@@ -219,6 +232,22 @@ def test_every_recipe_trains_with_the_optimizer_of_its_report(name, tmp_path, mo
         assert {key: group[key] for key in theirs.defaults} == theirs.defaults
     numbers = sum(p.numel() for group in groups for p in group["params"])
     assert numbers == log["params"]
+
+
+@pytest.mark.parametrize("name", [n for n in BEYOND if n != "R3-V1-sgd-carried"])
+def test_every_run_beyond_the_reports_trains_within_the_budget(name, tmp_path):
+    log = run(tmp_path / "run", f"--recipe {name} --limit 8 --batch-size 4 --epochs 1")
+    assert log["params"] <= BUDGET
+    assert log["args"]["recipe"] == name
+
+
+def test_a_network_is_carried_over_from_the_run_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = "--limit 8 --batch-size 4 --epochs 1"
+    run(Path("runs/R3-V1-adam"), "--recipe R3-V1-adam", few)
+    run(Path("runs/carried"), "--recipe R3-V1-sgd-carried --lr 1e-12", few)
+    before, after = (load_file(f"runs/{name}/model.safetensors") for name in ("R3-V1-adam", "carried"))
+    torch.testing.assert_close(after["head.weight"], before["head.weight"])
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,0 +1,53 @@
+"""The folder of a run: claimed by one run at a time, and written so that a kill or a full disk costs an epoch."""
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+
+@contextlib.contextmanager
+def claimed(folder, resume, sign="checkpoint.pt"):
+    """Hold the folder; exit where another process does, or where the file `sign` shows a run that is not to be resumed.
+
+    The system frees the claim of a process that ends, however it ends, so that a killed run can be resumed.
+    """
+    folder = Path(folder)
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder / ".lock", blocking=False))
+        except Timeout:
+            sys.exit(f"--out {folder}: another run is writing into it; wait for its end or choose another folder")
+        except OSError as error:
+            sys.exit(f"--out {folder} cannot be written: {error}; choose another folder")
+        if (folder / sign).exists() and not resume:
+            sys.exit(f"--out {folder} already holds a run; go on with it (--resume) or choose another folder")
+        yield
+
+
+def write(path, save):
+    """Write a file beside its place and move it there, so that whatever happens leaves the old one or the new one."""
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        save(beside)
+        os.replace(beside, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # the system's, torch's and safetensors' own
+        beside.unlink(missing_ok=True)  # a part of a file only fills the disk
+        sys.exit(f"cannot write {path}: {error}; make room, then go on after the last whole epoch with --resume")
+
+
+def save_run(folder, parts, log, best, plot):
+    """Write a run's files; the checkpoint last, since it says how far the others are."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    weights = {name: value.contiguous() for name, value in states["result"].items()}
+    write(folder / "model.safetensors", lambda path: save_file(weights, path, {"format": "pt"}))
+    write(folder / "log.json", lambda path: path.write_text(json.dumps(log, indent=1) + "\n"))
+    write(folder / "curves.png", lambda path: plot(log, path))
+    write(folder / "checkpoint.pt", lambda path: torch.save(states | {"log": log, "best": best}, path))
