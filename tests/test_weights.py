@@ -57,6 +57,7 @@ def test_a_card_says_what_its_log_says(row, card):
 @EACH_TRAINED
 def test_weights_beat_what_the_report_says(row, card):
     assert card.top1 > max((reported.top1 for reported in row.reported), default=0)
+    assert row.name != "resnet9_cifar" or card.top1 > 93.0  # what its users are promised, whatever R1 and R3 say
 
 
 @EACH_TRAINED
