@@ -1,0 +1,162 @@
+"""Claims about the two comparisons beside train.py: pruning, as R1 tried it, and torch's schedulers, as R2 did."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+for needed in ("accelerate", "matplotlib"):
+    pytest.importorskip(needed, reason="pip install 'budgetnets[train]'")
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))
+import pruning  # noqa: E402
+import recipes  # noqa: E402
+import schedulers  # noqa: E402
+import train  # noqa: E402
+
+TINY = """--model budget_resnet --model-args '{"N": 2, "B": 1, "C": [8, 16]}' --data fake --cpu --workers 0"""
+
+
+def words(*options):
+    return shlex.split(" ".join(map(str, options)))
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch):
+    monkeypatch.setattr(train, "plot", lambda log, path: path.touch())
+
+
+# --- pruning.py
+
+
+PRUNE = f"{TINY} --limit 128 --batch-size 64 --epochs 2 --no-pretrained"
+
+
+def weights_of_the_network():
+    """Of convolutions and the classifier: the stem, two blocks of two, a skip, and 16 to 10 classes."""
+    return 3 * 8 * 9 + 2 * 8 * 8 * 9 + 8 * 16 * 9 + 16 * 16 * 9 + 8 * 16 + 16 * 10
+
+
+def test_pruning_zeroes_the_smallest_weights_and_they_stay_zero(tmp_path, monkeypatch):
+    seen = []
+    finetune = pruning.finetune
+
+    def note(model, *rest):
+        before = [(m.weight_orig.detach().clone(), m.weight_mask.clone()) for m, _ in pruning.prunable(model)]
+        finetune(model, *rest)
+        seen.append((before, [m.weight.detach() for m, _ in pruning.prunable(model)]))
+
+    monkeypatch.setattr(pruning, "finetune", note)
+    pruning.main(words(PRUNE, "--shares 0.5 0.9 --out", tmp_path / "run"))
+    log = json.loads((tmp_path / "run" / "pruning.json").read_text())
+    assert [row["share"] for row in log["rows"]] == [0.5, 0.9]
+    for row, (before, after) in zip(log["rows"], seen, strict=True):
+        assert row["zeros"] == round(row["share"] * weights_of_the_network())
+        dropped = torch.cat([weight[mask == 0].abs() for weight, mask in before])
+        kept = torch.cat([weight[mask == 1].abs() for weight, mask in before])
+        assert len(dropped) == row["zeros"]
+        assert dropped.max() <= kept.min()
+        for (weight, mask), now in zip(before, after, strict=True):
+            assert not now[mask == 0].any()
+            assert not mask.any() or not torch.equal(now[mask == 1], weight[mask == 1])
+        assert all(0 <= row[key] <= 100 for key in ("pruned_top1", "finetuned_top1"))
+    assert {"model", "params", "hardware", "commit", "evaluated_on", "top1"} <= log.keys()
+
+
+def test_pruning_goes_on_after_the_last_share_and_refuses_other_options(tmp_path, capsys):
+    pruning.main(words(PRUNE, "--shares 0.5 --out", tmp_path / "run"))
+    first = json.loads((tmp_path / "run" / "pruning.json").read_text())
+    with pytest.raises(SystemExit, match="already holds a run"):
+        pruning.main(words(PRUNE, "--shares 0.5 0.9 --out", tmp_path / "run"))
+    capsys.readouterr()
+    pruning.main(words(PRUNE, "--shares 0.5 0.9 --resume --out", tmp_path / "run"))
+    assert "50%" not in capsys.readouterr().out
+    both = json.loads((tmp_path / "run" / "pruning.json").read_text())
+    assert both["rows"][0] == first["rows"][0]
+    pruning.main(words(PRUNE, "--shares 0.5 0.9 --out", tmp_path / "whole"))
+    assert json.loads((tmp_path / "whole" / "pruning.json").read_text())["rows"] == both["rows"]
+    with pytest.raises(SystemExit, match="the options differ"):
+        pruning.main(words(PRUNE, "--lr 0.5 --resume --out", tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--shares 0 --data fake", "must lie between 0 and 1"),
+        ("--no-pretrained --data DIR", "random weights have nothing to lose"),
+        ("--sched StepLR --warmup 0", "use one of timm's"),
+    ],
+)
+def test_pruning_refuses_what_shows_nothing(options, said, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        pruning.main(words(options, "--out", tmp_path))
+    assert said in capsys.readouterr().err
+
+
+# --- schedulers.py
+
+
+COMPARE = f"{TINY} --limit 64 --holdout 32 --batch-size 16 --epochs 6"
+
+
+def test_all_of_torchs_schedulers_that_need_no_code_are_compared():
+    assert sorted(schedulers.schedules(15, 0.1)) == sorted(recipes.OF_TORCH)
+
+
+def test_each_schedulers_run_is_a_row_and_a_repetition_trains_nothing_anew(tmp_path, monkeypatch, capsys):
+    options = words(COMPARE, "--out", tmp_path)
+    schedulers.main(options)
+    result = json.loads((tmp_path / "schedulers.json").read_text())
+    assert [row["scheduler"] for row in result["rows"]] == list(schedulers.schedules(6, 0.1))
+    rates = {}
+    for row in result["rows"]:
+        log = json.loads((tmp_path / row["scheduler"] / "log.json").read_text())
+        assert (row["holdout_top1"], row["test_top1"]) == (log["epochs"][-1]["eval_top1"], log["test_top1"])
+        assert log["evaluated_on"] == "holdout"
+        rates[row["scheduler"]] = [entry["lr"] for entry in log["epochs"]]
+    assert rates["ConstantLR"] == [0.1] * 6
+    changing = set(rates) - {"ConstantLR", "ReduceLROnPlateau"}
+    assert all(len(set(rates[name])) > 1 for name in changing), rates
+    assert capsys.readouterr().out.count("hold-out") == len(rates)
+
+    monkeypatch.setattr(train, "main", lambda argv: pytest.fail("a finished run was started again"))
+    schedulers.main(options)
+    assert json.loads((tmp_path / "schedulers.json").read_text()) == result
+    with pytest.raises(SystemExit, match="was run with another lr"):
+        schedulers.main([*options, "--lr", "0.2"])
+
+
+def test_a_comparison_that_was_stopped_goes_on_with_the_run_it_was_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedulers, "schedules", lambda epochs, rate: {"OneCycleLR": {"max_lr": 0.1, "total_steps": 6}})
+    schedulers.main(words(COMPARE, "--out", tmp_path / "whole"))
+    step = recipes.Schedule.after_epoch
+
+    def stop(self, entry):
+        if entry["epoch"] == 3:
+            raise InterruptedError
+        step(self, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes.Schedule, "after_epoch", stop)
+        with pytest.raises(InterruptedError):
+            schedulers.main(words(COMPARE, "--out", tmp_path / "parts"))
+    schedulers.main(words(COMPARE, "--out", tmp_path / "parts"))
+    whole, parts = (json.loads((tmp_path / name / "schedulers.json").read_text()) for name in ("whole", "parts"))
+    assert parts["rows"] == whole["rows"]
+
+
+def test_a_diverging_scheduler_is_a_row_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedulers, "schedules", lambda epochs, rate: {"ConstantLR": {"factor": 1.0}})
+    schedulers.main(words(COMPARE, "--lr 1e30 --out", tmp_path))
+    (row,) = json.loads((tmp_path / "schedulers.json").read_text())["rows"]
+    assert row["stopped"].startswith("the loss is")
+    assert "holdout_top1" not in row
+
+
+def test_the_schedulers_are_not_compared_on_the_test_set(tmp_path):
+    with pytest.raises(SystemExit, match="use --holdout 5000"):
+        schedulers.main(words(COMPARE, "--holdout 0 --out", tmp_path))
