@@ -82,8 +82,16 @@ class Networks:
 
     def select(self, chosen: NDArray) -> Networks:
         """Return the networks of an index or a mask."""
-        per_layer = (self.blocks, self.widths, self.kernel_sizes, self.skip_kernel_sizes, self.strides)
-        return Networks(self.options, *(a[:, chosen] for a in per_layer), self.pool_size[chosen], self.se[chosen])
+        return Networks(
+            self.options,
+            blocks=self.blocks[:, chosen],
+            widths=self.widths[:, chosen],
+            kernel_sizes=self.kernel_sizes[:, chosen],
+            skip_kernel_sizes=self.skip_kernel_sizes[:, chosen],
+            strides=self.strides[:, chosen],
+            pool_size=self.pool_size[chosen],
+            se=self.se[chosen],
+        )
 
     def spec(self, i: int) -> ResNetSpec:
         """Return network i by itself."""
@@ -121,9 +129,9 @@ def networks_of(specs: Sequence[ResNetSpec]) -> Networks:
     def column(name: str) -> Integers:
         return np.array([getattr(spec, name) for spec in specs], dtype=np.int64).T
 
-    per_layer = (column(name) for name in ("blocks", "widths", "kernel_sizes", "skip_kernel_sizes", "strides"))
+    names = ("blocks", "widths", "kernel_sizes", "skip_kernel_sizes", "strides", "pool_size")
     se = np.array([SE_PLACES.index(spec.se) for spec in specs], dtype=np.int64)
-    return Networks(shared, *per_layer, column("pool_size"), se)
+    return Networks(shared, **{name: column(name) for name in names}, se=se)
 
 
 def feasible(networks: Networks) -> Booleans:
