@@ -97,6 +97,8 @@ def check_choice(parser, args):
     if chooses and args.choose_on == "holdout" and not args.holdout:
         which = "--early-stop, --keep-best and --reload-best"
         parser.error(f"{which} choose by the hold-out, never by the test set; add --holdout 5000")
+    if args.skip_test and not args.holdout:
+        parser.error("--skip-test leaves nothing to evaluate without a hold-out; add --holdout 5000")
     if args.choose_on == "test" and args.holdout:
         parser.error(f"--choose-on test, but --holdout {args.holdout} is what is evaluated; add --choose-on holdout")
     if args.choose_on == "test" and not chooses:

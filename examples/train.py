@@ -75,6 +75,7 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("reload-best", False, "each epoch starts from the best one on the hold-out so far, as R1 did"),
     ("choose-on", "holdout", "what these three go by; test: as some reports did, and no honest figure"),
     ("eval-every", 1, "epochs between evaluations; the last epoch always has one"),
+    ("skip-test", False, "where there is a hold-out, leave the test set alone at the end too"),
     ("augment-eval", False, "evaluate on images augmented like those of the training, as R4 did"),
     ("limit", 0, "use only so many images of each set; 0: all"),
     ("fast", False, "keep all images on the device and augment them there in batches: fast_data.py"),
@@ -219,8 +220,9 @@ def main(argv=None):
         log["kept_epoch"] = best["epoch"] if args.keep_best else len(log["epochs"])
         if args.keep_best:
             result.load_state_dict(best["state"])
-        sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
-        log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
+        if not args.skip_test:
+            sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
+            log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
         save_run(accelerator, out, parts, log, best)
     accelerator.end_training()
 

@@ -209,6 +209,16 @@ def test_the_best_epoch_on_the_holdout_is_kept_and_the_test_set_waits_for_the_en
     assert log["test_top1"] == pytest.approx(fake_test_accuracy(out), abs=1e-4)
 
 
+def test_the_test_set_can_be_left_alone(tmp_path):
+    out = tmp_path / "run"
+    run("train.py", *train_options(out, "--holdout", 64, "--epochs", 1, "--skip-test"))
+    log = read_log(out)
+    assert "eval_top1" in log["epochs"][-1]
+    assert not any(name.startswith("test") for name in log)
+    message = refusal("train.py", *train_options(tmp_path / "none", "--skip-test"), status=2)
+    assert "add --holdout 5000" in message
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [["--auto-augment", "rand-m6-n2"], ["--fast", "--auto-augment", "trivial", "--erase", 1]]

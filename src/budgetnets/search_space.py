@@ -16,10 +16,13 @@ from .vectorized import Booleans, Integers, Networks, feasible, options_spec
 
 CHUNK = 1 << 14  # networks counted at once: their columns stay in a processor's cache
 LARGEST_COUNT = 2**62  # int64 holds it
-MOST_BLOCKS = 4  # of a layer in the default space
-FIRST_WIDTHS = (*range(8, 64, 4), *range(64, 129, 8))  # of the default space
+# The default space. B: 1 to MOST_BLOCKS in each layer, no two layers differing by more than one.
+LAYERS, KERNELS, SKIP_KERNELS, POOLS, GROWTHS = (2, 3, 4), (3, 5), (1, 3), (None, 4), (1, 2)
+MOST_BLOCKS = 4
+FIRST_WIDTHS = (*range(8, 64, 4), *range(64, 129, 8))
+
 ARGUMENTS = ("growth", "limit", "objective", "max_params", "max_macs", "max_memory", "max_latency", *OPTIONS)
-MOST_CHOICES = 1_000_000  # of one letter
+MOST_CHOICES = 100_000  # of one letter
 PER_LAYER = ("B", "C", "F", "K", "strides")
 SKIP_SHARE = 32  # no skip convolution costs more times the block beside it: 16 with bottlenecks, 1 with basic blocks
 
@@ -104,7 +107,16 @@ def _same_skips(networks: Networks, skips: Integers, at: Integers) -> Booleans:
 
 
 def make_space(
-    N: Any, B: Any, C: Any, F: Any, K: Any, P: Any, se: Any, strides: Any, growth: Any, options: dict[str, Any]
+    N: Any = LAYERS,
+    B: Any = None,
+    C: Any = None,
+    F: Any = KERNELS,
+    K: Any = SKIP_KERNELS,
+    P: Any = POOLS,
+    se: Any = SE_PLACES,
+    strides: Any = None,
+    growth: Any = GROWTHS,
+    **options: Any,
 ) -> Space:
     """Return the space of `search`'s arguments.
 

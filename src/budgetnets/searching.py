@@ -17,7 +17,7 @@ from .checks import did_you_mean, integer
 from .latency import measure_latency
 from .prediction import Predictor, features, features_of, load_predictor
 from .search_results import SearchResult, SearchResults
-from .search_space import Space, make_space
+from .search_space import GROWTHS, KERNELS, LARGEST_COUNT, LAYERS, POOLS, SKIP_KERNELS, Space, make_space
 from .spec import SE_PLACES, ResNetSpec
 from .vectorized import Integers, Networks
 
@@ -35,15 +35,15 @@ def search(
     max_memory: float | None = None,
     max_latency: float | None = None,
     *,
-    N: Any = (2, 3, 4),
+    N: Any = LAYERS,
     B: Any = None,
     C: Any = None,
-    F: Any = (3, 5),
-    K: Any = (1, 3),
-    P: Any = (None, 4),
-    se: Any = (None, "stem", "block"),
+    F: Any = KERNELS,
+    K: Any = SKIP_KERNELS,
+    P: Any = POOLS,
+    se: Any = SE_PLACES,
     strides: Any = None,
-    growth: Any = (1, 2),
+    growth: Any = GROWTHS,
     limit: int = 10,
     objective: Objective = "accuracy",
     **options: Any,
@@ -83,7 +83,7 @@ def search(
     limits = _checked_limits(max_params, max_macs, max_memory)
     max_latency = _checked_latency(max_latency)
     limit = integer("limit", limit, 1, MOST_RESULTS)
-    space = make_space(N, B, C, F, K, P, se, strides, growth, options)
+    space = make_space(N, B, C, F, K, P, se, strides, growth, **options)
     predictor = _checked_objective(objective, space)
     candidates = limit if max_latency is None else MEASURED * limit
     fitting = _fitting(space, limits)
@@ -166,7 +166,7 @@ def _fitting(space: Space, limits: dict[str, int]) -> Iterator[_Counted]:
     Raises:
         ValueError: at the end, if there was none.
     """
-    found, tried, smallest, least = 0, 0, None, dict.fromkeys(LIMITS, MAX_BUDGET)
+    found, tried, smallest, least = 0, 0, None, dict.fromkeys(LIMITS, LARGEST_COUNT)
     with tqdm(total=len(space), desc="search", unit=" networks", unit_scale=True, delay=1, leave=False) as bar:
         for size, networks in space.chunks():
             bar.update(size)
@@ -178,7 +178,7 @@ def _fitting(space: Space, limits: dict[str, int]) -> Iterator[_Counted]:
             fits = np.ones(len(networks.se), dtype=bool)
             for name, costs in zip(LIMITS, counted.costs, strict=True):
                 least[name] = min(least[name], int(costs.min()))
-                fits &= costs <= limits.get(name, MAX_BUDGET)
+                fits &= costs <= limits.get(name, LARGEST_COUNT)
             first = np.lexsort((counted.macs, counted.params))[0]
             here = tuple(int(costs[first]) for costs in counted.costs)
             smallest = min(smallest or here, here)
