@@ -4,9 +4,9 @@
     python benchmarks/predictor_runs.py --data DIR --shard 1/2    and at the same time, elsewhere, --shard 2/2
 
 The networks are the default space's, from 2 to 40 million multiply-adds and of at most 5 million parameters. They are
-drawn so that the multiply-adds are spread evenly in their logarithm and every choice of N, F, K, P and se is as frequent
-as the others; a few are trained with three seeds, so that the noise is known. Each run is examples/train.py with the
-options of RECIPE: 10,000 training images, 5,000 others to evaluate the last epoch on; the test set is never looked at.
+drawn so that both are spread evenly in their logarithm, and every choice of N, F, K, P and se is as frequent as the
+others; a few are trained with three seeds, so that the noise is known. Each run is examples/train.py with the options
+of RECIPE: 10,000 training images, 5,000 others to evaluate the last epoch on; nothing is evaluated on the test set.
 
 The table is written whole after each run. What is in it is not trained again, so a run that was killed is lost alone.
 Needs `pip install "budgetnets[bench]"`. Afterwards: `python benchmarks/fit_predictor.py`.
@@ -189,10 +189,8 @@ def main() -> None:
     runs = plan(args.count, tuple(args.macs))
     if args.list:
         for spec, seed in runs:
-            print(f"seed {seed}  {count_params(spec):>9,} parameters  {count_macs(spec):>11,} multiply-adds  ", end="")
-            print(
-                {name: value for name, value in spec.to_dict().items() if name in ("N", "B", "C", "F", "K", "P", "se")}
-            )
+            letters = {name: value for name, value in spec.to_dict().items() if name in (*"NBCFKP", "se")}
+            print(f"{count_params(spec):>9,} parameters  {count_macs(spec):>11,} multiply-adds  seed {seed}  {letters}")
         return
     torch.set_num_threads(args.threads)
     shared = header(args)
