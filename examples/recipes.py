@@ -106,8 +106,10 @@ def check_choice(parser, args):
         parser.error(f"{which} choose by the hold-out, never by the test set; add --holdout 5000")
     if args.choose_on == "test" and args.holdout:
         parser.error(f"--choose-on test, but --holdout {args.holdout} is what is evaluated; add --choose-on holdout")
-    if args.test_too and not args.holdout:
-        parser.error("--test-too without a hold-out has no effect, the test set is what is evaluated; leave it out")
+    if args.test not in ("end", "every", "never"):
+        parser.error(f"--test {args.test} is unknown; use end, every or never")
+    if args.test != "end" and not args.holdout:
+        parser.error(f"--test {args.test} without a hold-out, where the test set is what is evaluated; leave it out")
     if args.choose_on == "test" and not chooses:
         parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
     if args.reload_best and args.ema:

@@ -73,7 +73,11 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("mean", "0.4914,0.4822,0.4465", "of red, green and blue, which is taken from the pixels in 0..1"),
     ("std", "0.2470,0.2435,0.2616", "by which they are divided then"),
     ("holdout", 0, "training images kept apart and evaluated instead of the test set, which waits for the end"),
-    ("test-too", False, "log the test set's figures of every epoch beside a hold-out's; nothing goes by them"),
+    (
+        "test",
+        "end",
+        "beside a hold-out, evaluate the test set at the end, in every epoch (nothing goes by it) or never",
+    ),
     ("early-stop", 0, "stop when the hold-out got no better for so many epochs; 0: never"),
     ("keep-best", False, "the result is the best epoch on the hold-out, not the last"),
     ("reload-best", False, "each epoch starts from the best one on the hold-out so far, as R1 did"),
@@ -156,6 +160,7 @@ def train(args, accelerator):
     result = ema.module if ema else raw
     parts = {"model": raw, "result": result, "optimizer": optimizer, "schedule": schedule}
     forward = torch.compile(model, dynamic=False) if args.compile else model
+    save_run = accelerator.on_main_process(run_folder.save_run)
 
     def backward(images, targets):
         logits = forward(images).float()
@@ -213,7 +218,7 @@ def train(args, accelerator):
         if epoch % args.eval_every == 0 or epoch == args.epochs:
             entry["eval_top1"], entry["eval_loss"] = evaluate(result, holdout if args.holdout else test, accelerator)
             stop_unless_finite(entry["eval_loss"], last_step, optimizer)  # the last update's doing
-            if args.test_too:
+            if args.test == "every":
                 entry["test_top1"], entry["test_loss"] = evaluate(result, test, accelerator)
             if entry["eval_top1"] > best["top1"]:
                 keep = args.keep_best or args.reload_best
@@ -222,18 +227,17 @@ def train(args, accelerator):
         schedule.after_epoch(entry)
         log["epochs"].append(entry)
         accelerator.print(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-        if accelerator.is_main_process:
-            run_folder.save_run(out, parts, log, best, plot)
+        save_run(out, parts, log, best, plot)
 
-    # The end: where there is a hold-out, only now is the test set looked at; --test-too changes nothing by it.
+    # The end: where there is a hold-out, only now is the test set looked at; --test every changes nothing by it.
     if args.holdout or args.keep_best:
         log["kept_epoch"] = best["epoch"] if args.keep_best else len(log["epochs"])
         if args.keep_best:
             result.load_state_dict(best["state"])
-        sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
-        log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
-        if accelerator.is_main_process:
-            run_folder.save_run(out, parts, log, best, plot)
+        if args.test != "never":
+            sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
+            log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
+        save_run(out, parts, log, best, plot)
     accelerator.end_training()
 
 

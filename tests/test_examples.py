@@ -248,7 +248,7 @@ def test_weights_that_the_last_update_of_an_epoch_breaks_are_not_written(tmp_pat
 def test_the_test_set_can_be_watched_beside_a_holdout_and_chooses_nothing(tmp_path):
     options = ["--holdout", 64, "--keep-best", "--epochs", 4, "--lr", 0.05, "--ema", 0.5]
     run("train.py", *train_options(tmp_path / "alone", *options))
-    run("train.py", *train_options(tmp_path / "watched", *options, "--test-too"))
+    run("train.py", *train_options(tmp_path / "watched", *options, "--test", "every"))
     alone, watched = (read_log(tmp_path / name) for name in ("alone", "watched"))
     assert [entry["eval_top1"] for entry in watched["epochs"]] == [entry["eval_top1"] for entry in alone["epochs"]]
     assert watched["epochs"][watched["kept_epoch"] - 1]["test_top1"] == watched["test_top1"] == alone["test_top1"]
@@ -267,6 +267,16 @@ def test_the_best_epoch_on_the_holdout_is_kept_and_the_test_set_waits_for_the_en
     assert len(accuracies) == min(8, best + 2)
     assert not any("test" in key for entry in log["epochs"] for key in entry)
     assert log["test_top1"] == pytest.approx(fake_test_accuracy(out), abs=1e-4)
+
+
+def test_the_test_set_can_be_left_alone(tmp_path):
+    out = tmp_path / "run"
+    run("train.py", *train_options(out, "--holdout", 64, "--epochs", 1, "--test", "never"))
+    log = read_log(out)
+    assert "eval_top1" in log["epochs"][-1]
+    assert not any(name.startswith("test") for name in log)
+    message = refusal("train.py", *train_options(tmp_path / "none", "--test", "never"), status=2)
+    assert "add --holdout 5000" in message
 
 
 @pytest.mark.slow

@@ -259,7 +259,7 @@ def test_a_compiled_run_reaches_the_weights_of_an_eager_one(method, tmp_path):
         ("--sam 0.05 --asam 1", "two forms of one method; leave one out"),
         ("--sam -1", "--sam -1.0 is a radius, at least 0"),
         ("--asam nan", "--asam nan is a radius"),
-        ("--test-too", "--test-too without a hold-out has no effect"),
+        ("--test every", "--test every without a hold-out"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_with_the_remedy(options, said, capsys):

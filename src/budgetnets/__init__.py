@@ -8,11 +8,14 @@ from .budget import count_macs, count_memory, count_params
 from .cards import Card, card
 from .export import ExportError, ExportReport, export_onnx
 from .inference import InferenceNet, optimize_for_inference
+from .latency import measure_latency
 from .network import BudgetResNet, build_resnet
 from .preprocessing import transforms
 from .publish import push_to_hub, release, save_pretrained
 from .registry import create, list_models, register_all
 from .registry import default_cfgs as default_cfgs  # timm looks for it here when a model is registered
+from .search_results import SearchResult, SearchResults
+from .searching import search
 from .spec import ResNetSpec
 from .state import WeightsError, WeightsIntegrity, WeightsMismatch, WeightsUnavailable
 from .variants import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
@@ -35,6 +38,8 @@ __all__ = [
     "GridPool",
     "InferenceNet",
     "ResNetSpec",
+    "SearchResult",
+    "SearchResults",
     "SqueezeExcite",
     "Verification",
     "WeightsError",
@@ -50,10 +55,12 @@ __all__ = [
     "export_onnx",
     "list_models",
     "make_skip",
+    "measure_latency",
     "optimize_for_inference",
     "push_to_hub",
     "release",
     "save_pretrained",
+    "search",
     "transforms",
     "verify",
 ]

@@ -16,9 +16,12 @@ from .export import export_onnx
 from .preprocessing import transforms
 from .publish import release
 from .registry import create, list_models
+from .searching import LIMITS, OBJECTIVES, search
 from .spec import BLOCK_EXPANSION, LETTERS, SE_PLACES, ResNetSpec
 from .variants import CIFAR10_CLASSES, find_variant
 from .verification import verify
+
+SEARCHED = ("N", *LETTERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +62,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--max-params", type=int, help="fail when there are more")
     command.set_defaults(run=_count)
 
+    command = commands.add_parser("search", help="the best networks of the family under limits")
+    for limit, meaning in LIMITS.items():
+        command.add_argument(f"--{limit.replace('_', '-')}", type=float, metavar="n", help=f"most {meaning}")
+    command.add_argument("--max-latency", type=float, metavar="ms", help="most milliseconds for one image, measured")
+    for letter in SEARCHED:
+        meaning = {"N": "numbers of layers"}.get(letter) or LETTERS[letter].replace("_", " ")
+        command.add_argument(f"-{letter}", type=_choices, metavar="n[,n...]", help=f"choices of {meaning}")
+    command.add_argument("--growth", type=_choices, metavar="n[,n...]", help="factors from a width to the next")
+    command.add_argument("--se", type=_places, metavar="place[,place...]", help="choices of none, stem and block")
+    command.add_argument("--block", choices=list(BLOCK_EXPANSION))
+    command.add_argument("--num-classes", type=int)
+    command.add_argument("--in-chans", type=int)
+    command.add_argument("--input-size", type=int)
+    command.add_argument("--objective", choices=OBJECTIVES)
+    command.add_argument("--limit", type=int, help="most results")
+    command.set_defaults(run=_search)
+
     command = commands.add_parser("classify", help="the five likeliest classes of each image")
     command.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
     command.add_argument("--model", default="resnet9_cifar", help="a variant with trained weights")
@@ -92,6 +112,15 @@ def _numbers(text: str) -> int | list[int]:
     return values[0] if len(values) == 1 else values
 
 
+def _choices(text: str) -> list[int]:
+    numbers = _numbers(text)
+    return numbers if isinstance(numbers, list) else [numbers]
+
+
+def _places(text: str) -> list[str | None]:
+    return [None if place == "none" else place for place in text.split(",")]
+
+
 def _list(args: argparse.Namespace) -> int:
     names = list_models(args.filter, pretrained=args.pretrained, max_params=args.max_params)
     print(f"{'variant':<36} {'parameters':>12} {'M mult-adds':>12} {'reported':>9} {'measured':>9}")
@@ -121,6 +150,12 @@ def _count(args: argparse.Namespace) -> int:
     print(f"\nparameters     {count_params(spec, max_params=args.max_params):>14,}")
     print(f"multiply-adds  {count_macs(spec):>14,}  for one image")
     print(f"activations    {count_memory(spec):>14,}  bytes at their peak, fp32, one image")
+    return 0
+
+
+def _search(args: argparse.Namespace) -> int:
+    given = {key: value for key, value in vars(args).items() if value is not None and key not in ("command", "run")}
+    print(search(**given))
     return 0
 
 
