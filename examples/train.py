@@ -73,11 +73,7 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("mean", "0.4914,0.4822,0.4465", "of red, green and blue, which is taken from the pixels in 0..1"),
     ("std", "0.2470,0.2435,0.2616", "by which they are divided then"),
     ("holdout", 0, "training images kept apart and evaluated instead of the test set, which waits for the end"),
-    (
-        "test",
-        "end",
-        "beside a hold-out, evaluate the test set at the end, in every epoch (nothing goes by it) or never",
-    ),
+    ("test", "end", "when a hold-out lets the test set be evaluated: end, every (epoch; it chooses nothing) or never"),
     ("early-stop", 0, "stop when the hold-out got no better for so many epochs; 0: never"),
     ("keep-best", False, "the result is the best epoch on the hold-out, not the last"),
     ("reload-best", False, "each epoch starts from the best one on the hold-out so far, as R1 did"),
