@@ -18,6 +18,6 @@ fix:  ## format, and repair what the linter can
 docs:  ## the documentation, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -n -b html docs docs/_build/html
 
-tables:  ## what follows from the table of variants: README.md, docs/models.md, the pinned state-dict keys
+tables:  ## what follows from the variants and results: tables of README.md and docs, the pinned state-dict keys
 	$(BIN)/python docs/make_tables.py
 	$(BIN)/python tests/pin_state_dict_keys.py

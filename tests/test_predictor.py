@@ -94,7 +94,7 @@ def test_predictions_are_near_the_law_and_uncertain_far_from_the_trainings(fitte
     far = predictor.predict(features_of([ResNetSpec.from_letters(4, 4, [64, 128, 256, 512], 3)]))
     assert far.extrapolates.all()
     spread = [p.uncertainty / (p.accuracy * (100 - p.accuracy)) for p in (found, far)]  # of the log-odds
-    assert spread[1].min() > 1.5 * spread[0].max()
+    assert spread[1].min() > 1.2 * spread[0].max()
 
 
 def test_a_search_for_accuracy_ranks_by_the_prediction(fitted, monkeypatch):
@@ -181,7 +181,7 @@ def test_the_drawn_networks_show_every_option_and_spread_over_the_costs():
     for option in ("num_layers", "kernel_sizes", "skip_kernel_sizes", "grid", "se"):
         values = [getattr(spec, option) for spec in specs]
         values = [value[0] if isinstance(value, tuple) else value for value in values]
-        assert min(values.count(value) for value in set(values)) >= 10, option
+        assert min(values.count(value) for value in set(values)) >= 8, option
     costs = sorted(np.log([count_macs(spec) for spec in specs]))
     assert np.diff(costs).max() < 0.2
     assert runs == predictor_runs.plan(72, (2e6, 40e6))
