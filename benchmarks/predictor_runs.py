@@ -40,6 +40,7 @@ RECIPE = (
     *("--warmup", "0.2", "--smoothing", "0.1", "--ema", "0", "--crop", "4", "--flip", "random", "--precision", "no"),
 )
 MOST_PARAMS = 5_000_000
+NEAR = 0.15  # how far from its place in log multiply-adds a network may be: so is there a choice of sizes
 SEVERAL_SEEDS, SEEDS = 6, 3  # so many networks are trained with so many seeds, the others with one
 
 
@@ -49,17 +50,16 @@ def draw(count: int, macs: tuple[float, float], seed: int = 0) -> list[ResNetSpe
     networks, log_macs, log_params, levels = eligible(make_space(), macs)
     options = [np.unique(levels[:, i]) for i in range(levels.shape[1])]
     wanted = np.stack([rng.permutation(np.resize(values, count)) for values in options], 1)
-    edges = np.linspace(*np.log(macs), count + 1)
+    steps = np.linspace(*np.log(macs), count)
     chosen: list[int] = []
-    for low, high, own in zip(edges, edges[1:], wanted, strict=False):
+    for step, own in zip(steps, wanted, strict=True):
         alike = np.setdiff1d(matching(levels, own), chosen)
         if not len(alike):
             sys.exit(f"--count {count}: no more networks of {own.tolist()} in --macs {macs}; use fewer")
-        inside = alike[(log_macs[alike] >= low) & (log_macs[alike] < high)]
-        if not len(inside):
-            inside = alike[[np.abs(log_macs[alike] - (low + high) / 2).argmin()]]
-        size = rng.uniform(log_params[inside].min(), log_params[inside].max())
-        chosen.append(int(inside[np.abs(log_params[inside] - size).argmin()]))
+        distance = np.abs(log_macs[alike] - step)
+        near = alike[distance <= max(distance.min(), NEAR)]
+        size = rng.uniform(log_params[near].min(), log_params[near].max())
+        chosen.append(int(near[np.abs(log_params[near] - size).argmin()]))
     # An unfinished table is spread over the space too.
     return [columns.spec(i) for columns, i in (networks[chosen[k]] for k in rng.permutation(count))]
 

@@ -1,12 +1,14 @@
-"""Generate models.md, benchmarks.md, reproduction.md, lessons.md and accuracy.svg in docs, and README.md's tables.
+"""Generate models.md, benchmarks.md, reproduction.md, lessons.md and accuracy.svg in docs, and tables of other pages.
 
-They follow from the table of variants, benchmarks/results, docs/logs/reports and docs/study.toml.
+They follow from the table of variants, the package's predictor, benchmarks/results, docs/logs/reports and
+docs/study.toml. The other pages are README.md and docs/search.md.
 
 python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale
 """
 
 import argparse
+import math
 import sys
 import textwrap
 from pathlib import Path
@@ -18,6 +20,7 @@ import reproduction_page
 import study_logs
 
 import budgetnets
+from budgetnets.prediction import load_predictor
 from budgetnets.variants import BUDGET, REPORTS, VARIANTS, Reported, Variant, Weights
 
 ROOT = Path(__file__).parent.parent
@@ -113,21 +116,54 @@ def models_page() -> str:
     return "\n\n".join([INTRO, model_table(link=True), *sections, f"## The reports\n\n{reports}"]) + "\n"
 
 
-def readme_with_tables(text: str | None) -> str:
-    """Return README.md with each generated part between its two markers.
+def predictor_section() -> str:
+    """What is known of the predictor, from the file in the package."""
+    predictor = load_predictor()
+    if predictor is None:
+        return (
+            'Not measured yet: the package carries no predictor, and `objective="accuracy"` says so. Until it does, '
+            'use `objective="params"` or a function.'
+        )
+    about = predictor.about
+    tau = about["tau"]
+    noise = f"{about['seed_sd']:.2f} percentage points" if about["seed_sd"] is not None else "not measured"
+    macs, params = (
+        tuple(math.exp(end[name]) for end in (predictor.low, predictor.high)) for name in ("log_macs", "log_params")
+    )
+    facts = (
+        ("Networks trained", f"{about['specs']}, in {about['runs']} runs"),
+        ("Training of each", f"{about['train_images']:,} images of {about['data']}, {about['epochs']} epochs"),
+        ("Evaluated on", f"{about['holdout_images']:,} other training images"),
+        ("Multiply-adds", f"{macs[0] / 1e6:.1f} to {macs[1] / 1e6:.1f} million"),
+        ("Parameters", f"{params[0]:,.0f} to {params[1]:,.0f}"),
+        ("Kendall's tau on held-out networks", f"{tau['mean']:.3f} +- {tau['sd']:.3f} ({about['cross_validation']})"),
+        ("The same by multiply-adds alone", f"{about['tau_of_macs_alone']:.3f}"),
+        ("The same by parameters alone", f"{about['tau_of_params_alone']:.3f}"),
+        ("Seed-to-seed standard deviation", noise),
+        ("Fitted", f"{about['date']}, commit {about['commit']}; {', '.join(about['hardware'])}"),
+    )
+    return benchmark_tables.table(("What", "Value"), list(facts), right=0)
+
+
+def with_parts(name: str, text: str | None, parts: dict[str, str]) -> str:
+    """Return a file with each generated part between its two markers.
 
     Raises:
         ValueError: the file or a marker is missing.
     """
     if text is None:
-        raise ValueError("README.md is missing")
-    for name, content in (("models", model_table(link=False)), ("speed", benchmark_tables.readme_section())):
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        raise ValueError(f"{name} is missing")
+    for part, content in parts.items():
+        begin, end = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
         if [text.count(begin), text.count(end)] != [1, 1] or text.index(begin) > text.index(end):
-            raise ValueError(f"README.md needs the line {begin} and after it {end}, once each")
+            raise ValueError(f"{name} needs the line {begin} and after it {end}, once each")
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end)[1]}"
     return text
+
+
+def readme_parts() -> dict[str, str]:
+    return {"models": model_table(link=False), "speed": benchmark_tables.readme_section()}
 
 
 def read(path: Path) -> str | None:
@@ -144,7 +180,8 @@ def main() -> int:
         "docs/benchmarks.md": lambda text: benchmark_tables.page(),
         "docs/reproduction.md": lambda text: reproduction_page.page(study_logs.read_study()),
         "docs/lessons.md": lambda text: lessons_page.page(study_logs.read_study()),
-        "README.md": readme_with_tables,
+        "docs/search.md": lambda text: with_parts("docs/search.md", text, {"predictor": predictor_section()}),
+        "README.md": lambda text: with_parts("README.md", text, readme_parts()),
         "docs/accuracy.svg": draw_accuracy.picture,
     }
     for name, make in pages.items():

