@@ -110,7 +110,7 @@ def check_choice(parser, args):
         parser.error(f"--test {args.test} is unknown; use end, every or never")
     if args.test != "end" and not args.holdout:
         parser.error(
-            f"--test {args.test} without a hold-out, when the test set is what is evaluated; add --holdout 5000"
+            f"--test {args.test} without a hold-out, when all is evaluated on the test set; add --holdout 5000"
         )
     if args.choose_on == "test" and not chooses:
         parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
