@@ -109,9 +109,7 @@ def check_choice(parser, args):
     if args.test not in ("end", "every", "never"):
         parser.error(f"--test {args.test} is unknown; use end, every or never")
     if args.test != "end" and not args.holdout:
-        parser.error(
-            f"--test {args.test} without a hold-out, when all is evaluated on the test set; add --holdout 5000"
-        )
+        parser.error(f"--test {args.test} without a hold-out, when the test set is evaluated alone; add --holdout 5000")
     if args.choose_on == "test" and not chooses:
         parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
     if args.reload_best and args.ema:
