@@ -3,10 +3,10 @@
     python examples/search_ray.py --max-params 300000 --max-macs 20e6 --data DIR --out runs/asha
     python examples/search_ray.py ... --address auto --gpus 1      on a cluster that is running, a GPU for each trial
 
-Each candidate trains with examples/train.py's options, those after `--` included, and reports its accuracy on a hold-out
-of the training images after each epoch; nothing is evaluated on the test set. The same command again goes on where a
-killed one stopped, from each trial's last epoch. DIR must be there on every machine, and budgetnets with this extra:
-`pip install "budgetnets[ray]"`. The result is a table, and results.json in --out.
+Each candidate trains with examples/train.py's options, those after `--` included, and reports its accuracy on a
+hold-out of the training images after each epoch; nothing is evaluated on the test set. The same command again goes on
+where a killed one stopped, from each trial's last epoch. DIR must be there on every machine, and budgetnets with this
+extra: `pip install "budgetnets[ray]"`. The result is a table, and results.json in --out.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")  # seconds between the states that a killed search goes on from
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")  # they are small
 
 import fast_data
 import ray
@@ -114,9 +115,7 @@ def make_tuner(args, out):
     trainable = tune.with_resources(trial, resources)
     if tune.Tuner.can_restore(str(out)):
         if json.loads((out / "search.json").read_text()) != plan:
-            sys.exit(
-                f"--out {args.out} holds a search with other options; give those of search.json, or another folder"
-            )
+            sys.exit(f"--out {args.out} holds another search; give the options of its search.json, or another folder")
         return tune.Tuner.restore(str(out), trainable=trainable, resume_unfinished=True, resume_errored=True)
     limits = {name: getattr(args, name) for name in ("max_params", "max_macs", "max_memory")}
     candidates = budgetnets.search(**limits, objective=args.objective, limit=args.candidates)
@@ -128,11 +127,11 @@ def make_tuner(args, out):
     return tune.Tuner(
         trainable,
         param_space={"spec": specs, "options": train_options(args), "threads": args.cpus},
-        tune_config=tune.TuneConfig(metric="top1", mode="max", scheduler=asha),
+        tune_config=tune.TuneConfig(metric="top1", mode="max", scheduler=asha, trial_dirname_creator=str),
         run_config=tune.RunConfig(
             name=out.name,
             storage_path=str(out.parent),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
             failure_config=tune.FailureConfig(max_failures=2),  # a machine that goes away costs an epoch
             verbose=1,
         ),
@@ -143,10 +142,10 @@ def rows(results):
     """Return what became of each candidate, those that trained longest first, the better first among these."""
     found = []
     for result in results:
-        if result.error or not result.metrics or "top1" not in result.metrics:
-            found.append({"spec": result.config["spec"], "epochs": 0, "top1": None, "error": str(result.error)})
-            continue
         spec = result.config["spec"]
+        if result.error or "top1" not in (result.metrics or {}):
+            found.append({"spec": spec, "epochs": 0, "top1": None, "error": str(result.error)})
+            continue
         costs = {"params": budgetnets.count_params(**spec), "macs": budgetnets.count_macs(**spec)}
         reached = {"epochs": result.metrics["epoch"], "top1": result.metrics["top1"]}
         found.append({"spec": spec, **costs, **reached, "started_at": result.metrics["started_at"]})
@@ -154,7 +153,7 @@ def rows(results):
 
 
 def main():
-    args, out = parse_args(), None
+    args = parse_args()
     out = args.out.resolve()
     train.parse_args([*train_options(args), "--model", "budget_resnet"])  # a wrong option is refused before Ray starts
     local = {} if args.address else {"num_cpus": args.workers and args.workers * args.cpus, "include_dashboard": False}
