@@ -1,0 +1,176 @@
+"""Train the candidates of a search on a Ray cluster, where those that fall behind are stopped early (ASHA).
+
+    python examples/search_ray.py --max-params 300000 --max-macs 20e6 --data DIR --out runs/asha
+    python examples/search_ray.py ... --address auto --gpus 1      on a cluster that is running, a GPU for each trial
+
+Each candidate trains with examples/train.py's options, those after `--` included, and reports its accuracy on a
+hold-out of the training images after each epoch; nothing is evaluated on the test set. The same command again goes on
+where a killed one stopped, from each trial's last epoch. DIR must be there on every machine, and budgetnets with this
+extra: `pip install "budgetnets[ray]"`. The result is a table, and results.json in --out.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")  # seconds between the states that a killed search goes on from
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")  # they are small
+
+import fast_data
+import ray
+import recipes
+import torch
+import torch.nn.functional as F
+import train
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from timm.optim import create_optimizer_v2
+
+import budgetnets
+
+STATE = "state.pt"
+
+
+def trial(config):
+    """Train one candidate, reporting after each epoch; go on from the trial's checkpoint where it has one."""
+    args = train.parse_args(config["options"])
+    torch.set_num_threads(config["threads"])
+    accelerator = Accelerator(cpu=args.cpu)
+    set_seed(args.seed)
+    loader, _, holdout, _ = fast_data.make_loaders(args, accelerator)
+    model = budgetnets.build_resnet(**config["spec"]).to(accelerator.device, memory_format=torch.channels_last)
+    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum)
+    schedule = recipes.Schedule(args, optimizer, len(loader))
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    first = restore(parts) + 1
+    for epoch in range(first, args.epochs + 1):
+        set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout resumes to the same numbers
+        loader.epoch = epoch - 1
+        model.train()
+        for step, (images, labels) in enumerate(loader, start=(epoch - 1) * len(loader) + 1):
+            schedule.before_update(step)
+            logits = model(images.to(memory_format=torch.channels_last))
+            F.cross_entropy(logits, labels, label_smoothing=args.smoothing).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        top1, loss = train.evaluate(model, holdout, accelerator)
+        entry = {"epoch": epoch, "top1": top1, "loss": loss, "started_at": first}
+        schedule.after_epoch(entry)
+        with TemporaryDirectory() as folder:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save(state | {"epoch": epoch}, Path(folder) / STATE)
+            tune.report(entry, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def restore(parts):
+    """Load the trial's checkpoint into the parts; return its epoch, 0 where there is none."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        saved = torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return saved["epoch"]
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--max-params", type=float)
+    parser.add_argument("--max-macs", type=float)
+    parser.add_argument("--max-memory", type=float)
+    parser.add_argument("--objective", choices=("accuracy", "params"), default="accuracy", help="of the search")
+    parser.add_argument("--candidates", type=int, default=16, help="of the search, to train [16]")
+    parser.add_argument("--data", required=True, help="folder with CIFAR-10; 'fake': noise, to try the script")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the search; resumed where it has one")
+    parser.add_argument("--epochs", type=int, default=27, help="of a candidate that is never stopped [27]")
+    parser.add_argument("--grace", type=int, default=3, help="epochs before a candidate may be stopped [3]")
+    parser.add_argument("--reduction", type=int, default=3, help="one of so many goes on at each step [3]")
+    parser.add_argument("--holdout", type=int, default=5_000, help="training images to evaluate on [5000]")
+    parser.add_argument("--address", help="of a cluster that is running; left out: this machine alone")
+    parser.add_argument("--workers", type=int, help="trials at once on this machine; left out: one for each core")
+    parser.add_argument("--cpus", type=int, default=1, help="cores for each trial [1]")
+    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs for each trial [0]")
+    parser.add_argument("train_options", nargs="*", metavar="-- --OPTION", help="of train.py, such as -- --lr 0.1")
+    return parser.parse_args()
+
+
+def train_options(args):
+    """Return the options of train.py that all candidates share."""
+    data = args.data if args.data == "fake" else str(Path(args.data).resolve())  # trials run in folders of their own
+    own = ["--data", data, "--epochs", str(args.epochs), "--holdout", str(args.holdout), "--skip-test", "--ema", "0"]
+    return [*own, *args.train_options, "--fast", "--out", str(args.out), *([] if args.gpus else ["--cpu"])]
+
+
+def make_tuner(args, out):
+    """Return a new search, or the one in --out to go on with."""
+    plan = {name: value for name, value in vars(args).items() if name not in ("out", "address", "workers")}
+    resources = {"cpu": args.cpus, "gpu": args.gpus}
+    trainable = tune.with_resources(trial, resources)
+    if tune.Tuner.can_restore(str(out)):
+        if json.loads((out / "search.json").read_text()) != plan:
+            sys.exit(f"--out {args.out} holds another search; give the options of its search.json, or another folder")
+        return tune.Tuner.restore(str(out), trainable=trainable, resume_unfinished=True, resume_errored=True)
+    limits = {name: getattr(args, name) for name in ("max_params", "max_macs", "max_memory")}
+    candidates = budgetnets.search(**limits, objective=args.objective, limit=args.candidates)
+    print(candidates)
+    out.mkdir(parents=True, exist_ok=True)
+    train.write(out / "search.json", lambda path: path.write_text(json.dumps(plan, indent=1) + "\n"))
+    specs = tune.grid_search([candidate.spec.to_dict() for candidate in candidates])
+    asha = ASHAScheduler(max_t=args.epochs, grace_period=args.grace, reduction_factor=args.reduction)
+    return tune.Tuner(
+        trainable,
+        param_space={"spec": specs, "options": train_options(args), "threads": args.cpus},
+        tune_config=tune.TuneConfig(metric="top1", mode="max", scheduler=asha, trial_dirname_creator=str),
+        run_config=tune.RunConfig(
+            name=out.name,
+            storage_path=str(out.parent),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            failure_config=tune.FailureConfig(max_failures=2),  # a machine that goes away costs an epoch
+            verbose=1,
+        ),
+    )
+
+
+def rows(results):
+    """Return what became of each candidate, those that trained longest first, the better first among these."""
+    found = []
+    for result in results:
+        spec = result.config["spec"]
+        if result.error or "top1" not in (result.metrics or {}):
+            found.append({"spec": spec, "epochs": 0, "top1": None, "error": str(result.error)})
+            continue
+        costs = {"params": budgetnets.count_params(**spec), "macs": budgetnets.count_macs(**spec)}
+        reached = {"epochs": result.metrics["epoch"], "top1": result.metrics["top1"]}
+        found.append({"spec": spec, **costs, **reached, "started_at": result.metrics["started_at"]})
+    return sorted(found, key=lambda row: (-row["epochs"], -(row["top1"] or 0)))
+
+
+def main():
+    args = parse_args()
+    out = args.out.resolve()
+    train.parse_args([*train_options(args), "--model", "budget_resnet"])  # a wrong option is refused before Ray starts
+    local = {} if args.address else {"num_cpus": args.workers and args.workers * args.cpus, "include_dashboard": False}
+    environment = {"working_dir": str(Path(__file__).parent)}  # the workers import train.py from there
+    ray.init(address=args.address, runtime_env=environment, **local)
+    found = rows(make_tuner(args, out).fit())
+    train.write(out / "results.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+    print(f"{'parameters':>12} {'M mult-adds':>12} {'epochs':>7} {'top-1 %':>8}  letters")
+    for row in found:
+        letters = {name: row["spec"][name] for name in ("N", "B", "C", "F", "K", "P", "se")}
+        if row["top1"] is None:
+            print(f"{'failed':>42}  {letters}: {row['error']}")
+            continue
+        costs = f"{row['params']:>12,} {row['macs'] / 1e6:>12,.1f}"
+        print(f"{costs} {row['epochs']:>7} {row['top1']:>8.2f}  {letters}")
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

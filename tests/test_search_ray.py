@@ -1,0 +1,62 @@
+"""A search on a local Ray cluster of two workers: killed, resumed, and come to the same numbers."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from budgetnets import count_params
+
+pytest.importorskip("ray.tune", reason="pip install 'budgetnets[ray]'")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+SCRIPT = Path(__file__).parent.parent / "examples" / "search_ray.py"
+SEARCH = ("--max-params", 20_000, "--max-macs", 3e6, "--objective", "params", "--candidates", 2, "--workers", 2)
+TRAINING = ("--data", "fake", "--epochs", 6, "--grace", 6, "--holdout", 64, "--", "--limit", 512, "--batch-size", 64)
+
+
+def start(out, *more):
+    command = [sys.executable, SCRIPT, *SEARCH, "--out", out, *more, *TRAINING]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(list(map(str, command)), env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes)
+
+
+def finish(process, status=0):
+    try:
+        said = process.communicate(timeout=800)[0]
+    finally:
+        process.kill()
+    assert process.returncode == status, said[-4000:]
+    return said
+
+
+def results(out):
+    """What each network reached, by its spec."""
+    return {json.dumps(row["spec"]): row for row in json.loads((out / "results.json").read_text())}
+
+
+def test_a_killed_search_goes_on_to_the_same_numbers(tmp_path):
+    said = finish(start(tmp_path / "whole"))
+    whole = results(tmp_path / "whole")
+    assert len(whole) == 2
+    for row in whole.values():
+        assert row["params"] == count_params(**row["spec"]) <= 20_000
+        assert row["epochs"] == 6
+        assert f"{row['params']:,}" in said
+
+    out = tmp_path / "parts"
+    process = start(out)
+    while process.poll() is None and not list(out.glob("*/checkpoint_000001")):
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert not (out / "results.json").exists(), "the search was over before it was killed"
+    assert "holds another search" in finish(start(out, "--cpus", 2), status=1)
+    finish(start(out))
+    parts = results(out)
+    assert {spec: row["top1"] for spec, row in parts.items()} == {spec: row["top1"] for spec, row in whole.items()}
+    assert max(row["started_at"] for row in parts.values()) > 1
