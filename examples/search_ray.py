@@ -104,7 +104,18 @@ def parse_args():
 def train_options(args):
     """Return the options of train.py that all candidates share."""
     data = args.data if args.data == "fake" else str(Path(args.data).resolve())  # trials run in folders of their own
-    own = ["--data", data, "--epochs", str(args.epochs), "--holdout", str(args.holdout), "--skip-test", "--ema", "0"]
+    own = [
+        "--data",
+        data,
+        "--epochs",
+        str(args.epochs),
+        "--holdout",
+        str(args.holdout),
+        "--test",
+        "never",
+        "--ema",
+        "0",
+    ]
     return [*own, *args.train_options, "--fast", "--out", str(args.out), *([] if args.gpus else ["--cpu"])]
 
 
