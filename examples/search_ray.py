@@ -104,19 +104,9 @@ def parse_args():
 def train_options(args):
     """Return the options of train.py that all candidates share."""
     data = args.data if args.data == "fake" else str(Path(args.data).resolve())  # trials run in folders of their own
-    own = [
-        "--data",
-        data,
-        "--epochs",
-        str(args.epochs),
-        "--holdout",
-        str(args.holdout),
-        "--test",
-        "never",
-        "--ema",
-        "0",
-    ]
-    return [*own, *args.train_options, "--fast", "--out", str(args.out), *([] if args.gpus else ["--cpu"])]
+    own = ["--data", data, "--epochs", str(args.epochs), "--holdout", str(args.holdout), "--out", str(args.out)]
+    own += ["--test", "never", "--ema", "0", "--fast", *([] if args.gpus else ["--cpu"])]
+    return [*own, *args.train_options]
 
 
 def make_tuner(args, out):
