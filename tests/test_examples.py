@@ -175,6 +175,7 @@ def test_a_second_run_in_the_same_folder_is_refused(finished):
     assert (finished / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resumed"])
 def test_of_two_runs_started_at_once_in_one_folder_one_is_refused(resume, tmp_path):
     options = train_options(tmp_path / "run", "--epochs", 30, *resume)
@@ -197,6 +198,7 @@ def test_of_two_runs_started_at_once_in_one_folder_one_is_refused(resume, tmp_pa
     assert len(read_log(tmp_path / "run")["epochs"]) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.safetensors", "checkpoint.pt"])
 def test_a_full_disk_costs_an_epoch_and_the_run_resumes_to_the_same_weights(file, finished, tmp_path):
     out = tmp_path / "run"
@@ -245,6 +247,7 @@ def test_weights_that_the_last_update_of_an_epoch_breaks_are_not_written(tmp_pat
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 def test_the_test_set_can_be_watched_beside_a_holdout_and_chooses_nothing(tmp_path):
     options = ["--holdout", 64, "--keep-best", "--epochs", 4, "--lr", 0.05, "--ema", 0.5]
     run("train.py", *train_options(tmp_path / "alone", *options))

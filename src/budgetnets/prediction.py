@@ -15,11 +15,10 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import vectorized
 from .spec import ResNetSpec
-from .vectorized import SE_BLOCK, SE_STEM, Networks, networks_of
+from .vectorized import SE_BLOCK, SE_STEM, Booleans, Networks, networks_of
 
 FILE = "predictor.json"
 # What the trainings had in common and what a prediction cannot do without. Other options, such as the number of
@@ -27,7 +26,7 @@ FILE = "predictor.json"
 FIXED_OPTIONS = ("block", "act", "norm", "input_size", "se_reduction", "se_bias")
 OUTSIDE = 1e-9  # how far beyond the trained range, in its own width, still counts as inside
 
-Floats = NDArray[np.float64]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def features(networks: Networks) -> dict[str, Floats]:
@@ -70,7 +69,7 @@ class Prediction:
     log_odds: Floats
     accuracy: Floats
     uncertainty: Floats
-    extrapolates: NDArray[np.bool_]
+    extrapolates: Booleans
 
 
 @dataclass(frozen=True)

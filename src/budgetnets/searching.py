@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from . import vectorized
@@ -151,7 +150,7 @@ class _Counted:
     macs: Integers
     memory: Integers
 
-    def select(self, chosen: NDArray) -> _Counted:
+    def select(self, chosen: np.ndarray) -> _Counted:
         counts = (self.params[chosen], self.macs[chosen], self.memory[chosen])
         return _Counted(self.networks.select(chosen), *counts)
 
@@ -206,7 +205,7 @@ def _nothing(tried: int, smallest: tuple[int, ...] | None, least: dict[str, int]
     )
 
 
-_Ranked = tuple[_Counted, NDArray]
+_Ranked = tuple[_Counted, np.ndarray]
 
 
 def _ranked(fitting: Iterator[_Counted], objective: str, predictor: Predictor | None) -> Iterator[_Ranked]:

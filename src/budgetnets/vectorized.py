@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .budget import BYTES_PER_VALUE
 from .spec import (
@@ -22,8 +21,9 @@ from .spec import (
     ResNetSpec,
 )
 
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
+# As numpy.typing.NDArray, which is slow to import.
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 SE_STEM, SE_BLOCK = SE_PLACES.index("stem"), SE_PLACES.index("block")
 
 
@@ -80,7 +80,7 @@ class Networks:
         """Side of the pooled map, (n,)."""
         return np.where(self.pool_size == 0, 1, self.sizes[-1] // np.maximum(self.pool_size, 1))
 
-    def select(self, chosen: NDArray) -> Networks:
+    def select(self, chosen: np.ndarray) -> Networks:
         """Return the networks of an index or a mask."""
         return Networks(
             self.options,
