@@ -23,6 +23,7 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 import fast_data
 import ray
 import recipes
+import run_folder
 import torch
 import torch.nn.functional as F
 import train
@@ -122,7 +123,7 @@ def make_tuner(args, out):
     candidates = budgetnets.search(**limits, objective=args.objective, limit=args.candidates)
     print(candidates)
     out.mkdir(parents=True, exist_ok=True)
-    train.write(out / "search.json", lambda path: path.write_text(json.dumps(plan, indent=1) + "\n"))
+    run_folder.write(out / "search.json", lambda path: path.write_text(json.dumps(plan, indent=1) + "\n"))
     specs = tune.grid_search([candidate.spec.to_dict() for candidate in candidates])
     asha = ASHAScheduler(max_t=args.epochs, grace_period=args.grace, reduction_factor=args.reduction)
     return tune.Tuner(
@@ -161,7 +162,7 @@ def main():
     environment = {"working_dir": str(Path(__file__).parent)}  # the workers import train.py from there
     ray.init(address=args.address, runtime_env=environment, **local)
     found = rows(make_tuner(args, out).fit())
-    train.write(out / "results.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+    run_folder.write(out / "results.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
     print(f"{'parameters':>12} {'M mult-adds':>12} {'epochs':>7} {'top-1 %':>8}  letters")
     for row in found:
         letters = {name: row["spec"][name] for name in ("N", "B", "C", "F", "K", "P", "se")}
