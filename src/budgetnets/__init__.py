@@ -3,6 +3,9 @@
 `import budgetnets` registers every variant with timm. See README.md and the documentation.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .blocks import BasicBlock, Bottleneck, GridPool, SqueezeExcite, make_skip
 from .budget import count_macs, count_memory, count_params
 from .cards import Card, card
@@ -14,16 +17,34 @@ from .preprocessing import transforms
 from .publish import push_to_hub, release, save_pretrained
 from .registry import create, list_models, register_all
 from .registry import default_cfgs as default_cfgs  # timm looks for it here when a model is registered
-from .search_results import SearchResult, SearchResults
-from .searching import search
 from .spec import ResNetSpec
 from .state import WeightsError, WeightsIntegrity, WeightsMismatch, WeightsUnavailable
 from .variants import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
 from .verification import Verification, verify
 
+if TYPE_CHECKING:
+    from .search_results import SearchResult, SearchResults
+    from .searching import search
+
 __version__ = "0.1.0"
 
 register_all()  # timm appends to __all__ as it registers, so the public names are listed after it
+
+_LAZY = {"search": "searching", "SearchResult": "search_results", "SearchResults": "search_results"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the search when it is first asked for: it is a quarter of what importing the package would take."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 __all__ = [
     "CIFAR10_CLASSES",
