@@ -33,3 +33,14 @@ def cifar10(request):
 def _one_thread_and_seed():
     torch.set_num_threads(1)  # the networks are small; threads only fight over the cores
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def train_in_process(monkeypatch):
+    """examples/train.py runs in this process: without its picture, which takes longer than a tiny epoch."""
+    import train
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.setattr(train, "plot", lambda log, path: path.touch())
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)  # the precision is held for the whole process

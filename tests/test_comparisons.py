@@ -1,33 +1,13 @@
 """Claims about the two comparisons beside train.py: pruning, as R1 tried it, and torch's schedulers, as R2 did."""
 
 import json
-import shlex
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from training import pruning, recipes, schedulers, train, words
 
-for needed in ("accelerate", "matplotlib"):
-    pytest.importorskip(needed, reason="pip install 'budgetnets[train]'")
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
-import pruning  # noqa: E402
-import recipes  # noqa: E402
-import schedulers  # noqa: E402
-import train  # noqa: E402
-
+pytestmark = pytest.mark.usefixtures("train_in_process")
 TINY = """--model budget_resnet --model-args '{"N": 2, "B": 1, "C": [8, 16]}' --data fake --cpu --workers 0"""
-
-
-def words(*options):
-    return shlex.split(" ".join(map(str, options)))
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch):
-    monkeypatch.setattr(train, "plot", lambda log, path: path.touch())
 
 
 # --- pruning.py

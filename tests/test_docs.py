@@ -15,25 +15,30 @@ NOT_RUN = "# not run in the tests"
 
 
 def python_blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    """Each block, and what the page says that it prints, where it does."""
+    pattern = r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?"
+    return re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_python_block_runs(page, tmp_path, monkeypatch):
+def test_every_python_block_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = [block for block in python_blocks(page) if not block.startswith(NOT_RUN)]
-    if any("pretrained=True" in block for block in blocks) and not VARIANTS["resnet9_cifar"].weights:
+    blocks = [(code, shown) for code, shown in python_blocks(page) if not code.startswith(NOT_RUN)]
+    if any("pretrained=True" in code for code, _ in blocks) and not VARIANTS["resnet9_cifar"].weights:
         pytest.skip("resnet9_cifar has no weights yet")
     namespace = {"__name__": "__page__"}
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), namespace)
+    for code, shown in blocks:
+        capsys.readouterr()
+        exec(compile(code, str(page), "exec"), namespace)
+        if shown:
+            assert capsys.readouterr().out.split() == shown.split()  # long lines are wrapped on the page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_block_that_is_not_run_says_why(page):
-    for block in python_blocks(page):
-        if block.startswith(NOT_RUN):
-            assert re.match(NOT_RUN + r": \w+", block), block
+    for code, _ in python_blocks(page):
+        if code.startswith(NOT_RUN):
+            assert re.match(NOT_RUN + r": \w+", code), code
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,15 +1,12 @@
 """The fast path shows the network what the well-kept transforms would."""
 
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 fast_data = pytest.importorskip("fast_data", reason="pip install 'budgetnets[train]'")
 
 IMAGES = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

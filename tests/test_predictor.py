@@ -170,11 +170,7 @@ def test_runs_are_shared_and_survive_a_kill(tmp_path):
 
 
 def test_the_drawn_networks_show_every_option_and_spread_over_the_costs():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import predictor_runs
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    predictor_runs = pytest.importorskip("predictor_runs", reason="pip install 'budgetnets[bench]'")
     runs = predictor_runs.plan(72, (2e6, 40e6))
     assert len(runs) == 72 + 6 * 2
     specs = [spec for spec, seed in runs if seed == 0]

@@ -1,49 +1,19 @@
 """Claims about SAM and ASAM in the reference training: the papers' step, and nothing else of a run changes."""
 
 import copy
-import json
-import shlex
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from training import DROPOUT, TINY, assert_same_weights, entries, run, sam, stopped_before, train, weights
 
-for needed in ("accelerate", "matplotlib"):
-    pytest.importorskip(needed, reason="pip install 'budgetnets[train]'")
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
-import recipes  # noqa: E402
-import sam  # noqa: E402
-import train  # noqa: E402
-from accelerate.state import AcceleratorState  # noqa: E402
-
-TINY = """--model budget_resnet --model-args '{"N": 2, "B": 1, "C": [8, 16]}' --limit 128 --batch-size 64"""
-DROPOUT = """--model-args '{"N": 2, "B": 1, "C": [8, 16], "drop_rate": 0.3, "drop_path_rate": 0.2}'"""
+pytestmark = pytest.mark.usefixtures("train_in_process")
 PLAIN = "--opt momentum --momentum 0 --weight-decay 0 --sched constant --warmup 0 --smoothing 0 --ema 0 --lr 1"
 METHODS = pytest.mark.parametrize("method", ["--sam 0.05", "--asam 1"])
 
 
-def run(out, *options):
-    """Train in this process; return the log's epochs without the seconds, and the weights."""
-    train.main([*shlex.split(" ".join(options)), *f"--data fake --cpu --workers 0 --out {out}".split()])
-    log = json.loads((out / "log.json").read_text())
-    epochs = [{name: value for name, value in e.items() if name != "train_seconds"} for e in log["epochs"]]
-    return epochs, load_file(out / "model.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch):
-    monkeypatch.setattr(train, "plot", lambda log, path: path.touch())
-
-
-@pytest.fixture(autouse=True)
-def _own_precision():
-    """Accelerate holds one for the whole process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+def trained(out, *options):
+    """Train; return the log's epochs without the seconds, and the weights."""
+    return entries(run(out, *options)), weights(out)
 
 
 # --- the step
@@ -147,7 +117,7 @@ def one_step(tmp_path, monkeypatch, made, *options):
         return resized(images, size)
 
     monkeypatch.setattr(train.cifar, "resized", note)
-    _, after = run(tmp_path / "run", TINY, PLAIN, "--batch-size 128 --epochs 1", *options)
+    _, after = trained(tmp_path / "run", TINY, PLAIN, "--batch-size 128 --epochs 1", *options)
     ((images,), (network,)) = batches, before
     return network, images, after
 
@@ -196,23 +166,19 @@ def test_a_mixed_batch_and_its_dropout_are_the_same_in_both_passes(method, tmp_p
 @METHODS
 def test_with_a_vanishing_radius_it_is_plain_training(method, tmp_path):
     options = f"{TINY} {DROPOUT} --epochs 2 --lr 0.05 --mixup 0.4 --ema 0.9"
-    expected, weights = run(tmp_path / "plain", options)
-    epochs, reached = run(tmp_path / "sharp", options, method.split()[0], "1e-12")
+    expected, plain = trained(tmp_path / "plain", options)
+    epochs, reached = trained(tmp_path / "sharp", options, method.split()[0], "1e-12")
     for entry, theirs in zip(epochs, expected, strict=True):
         assert entry == pytest.approx(theirs, rel=1e-4)
-    for name, value in weights.items():
+    for name, value in plain.items():
         torch.testing.assert_close(reached[name], value, rtol=1e-3, atol=1e-5)
 
 
 @METHODS
 def test_a_radius_changes_the_weights(method, tmp_path):
     options = f"{TINY} --epochs 1 --lr 0.05"
-    (_, plain), (_, sharp) = run(tmp_path / "plain", options), run(tmp_path / "sharp", options, method)
+    (_, plain), (_, sharp) = trained(tmp_path / "plain", options), trained(tmp_path / "sharp", options, method)
     assert any((plain[name] - sharp[name]).abs().max() > 1e-4 for name in plain if name.endswith("weight"))
-
-
-class StoppedError(Exception):
-    pass
 
 
 @pytest.mark.parametrize(
@@ -227,28 +193,19 @@ class StoppedError(Exception):
 )
 def test_a_run_that_was_stopped_resumes_to_the_same_numbers(options, tmp_path, monkeypatch):
     options = f"{TINY} {DROPOUT} --epochs 3 --lr 0.05 {options}"
-    expected, weights = run(tmp_path / "whole", options)
-    step = recipes.Schedule.before_update
-
-    def stop(self, number):
-        if number == 4:  # the second of the second epoch
-            raise StoppedError
-        step(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recipes.Schedule, "before_update", stop)
-        with pytest.raises(StoppedError):
-            run(tmp_path / "parts", options)
-    epochs, reached = run(tmp_path / "parts", options, "--resume")
-    assert epochs == expected
-    assert all(torch.equal(weights[name], reached[name]) for name in weights)
+    whole = run(tmp_path / "whole", options)
+    with stopped_before(4, monkeypatch):  # the second of the second epoch
+        run(tmp_path / "parts", options)
+    assert entries(run(tmp_path / "parts", options, "--resume")) == entries(whole)
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.slow
 @METHODS
 def test_a_compiled_run_reaches_the_weights_of_an_eager_one(method, tmp_path):
     options = f"{TINY} --epochs 2 --lr 0.02 {method}"
-    (_, eager), (_, compiled) = run(tmp_path / "eager", options), run(tmp_path / "compiled", options, "--compile")
+    _, eager = trained(tmp_path / "eager", options)
+    _, compiled = trained(tmp_path / "compiled", options, "--compile")
     for name, value in eager.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-2, atol=1e-3)
 

@@ -1,77 +1,23 @@
-"""Claims about the examples, as a user meets them: each script runs in a process of its own."""
+"""Claims about examples/train.py, as a user meets it: in a process of its own."""
 
-import importlib.util
 import json
-import os
 import re
-import resource
 import signal
-import subprocess
-import sys
 import time
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scripts import refusal, refused, run, start
 from torchvision.datasets import FakeData
+from training import assert_same_weights, read_log
 
 import budgetnets
 from budgetnets.verification import read_test_set
 
-pytestmark = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("accelerate", "matplotlib"))), reason="pip install 'budgetnets[train]'"
-)
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {"N": 2, "B": 1, "C": [8, 16]}
-
-
-def start(script, *options, launcher=(), file_limit=None):
-    """Start a script; with a limit, no file can grow beyond so many bytes, as on a full disk."""
-    command = [sys.executable, *launcher, EXAMPLES / script, *options]
-    return subprocess.Popen(
-        list(map(str, command)),
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=file_limit and partial(resource.setrlimit, resource.RLIMIT_FSIZE, (file_limit, file_limit)),
-    )
-
-
-def finish(process, expected_status=0):
-    """Wait for a process; return its output and its messages."""
-    try:
-        output, messages = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert process.returncode == expected_status, (
-        f"exit status {process.returncode}:\n{output[-2000:]}{messages[-4000:]}"
-    )
-    return output, messages
-
-
-def run(script, *options, launcher=()):
-    return finish(start(script, *options, launcher=launcher))[0]
-
-
-def refusal(script, *options, status=1):
-    """Run a script that must fail; return what it says."""
-    return refused(start(script, *options), status)
-
-
-def refused(process, status=1):
-    messages = finish(process, expected_status=status)[1]
-    assert "Traceback" not in messages, messages
-    return messages
-
-
-# --- train.py
 
 
 def train_options(out, *more, model_args=TINY):
@@ -89,10 +35,6 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("train") / "run"
     run("train.py", *train_options(out, *RANDOM, model_args=DROPOUT))
     return out
-
-
-def read_log(out):
-    return json.loads((out / "log.json").read_text())
 
 
 def test_a_run_logs_every_epoch_and_draws_its_curves(finished):
@@ -137,12 +79,6 @@ def kill_after_an_epoch(process, out):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-
-
-def assert_same_weights(*runs):
-    one, other = (load_file(out / "model.safetensors") for out in runs)
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path):
@@ -326,152 +262,3 @@ def test_a_killed_and_resumed_run_on_real_images_learns_and_classifies(cifar10, 
     batch = torch.stack([transform(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images[:500]])
     with torch.inference_mode():
         assert (model(batch).argmax(1) == labels[:500]).float().mean() > 0.3
-
-
-# --- finetune.py
-
-
-def paint(root, name, color, seed, count=40):
-    """Write noisy images of one colour: sizes at random, PNG and JPEG, with and without alpha, greyscale."""
-    (root / name).mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    for i in range(count):
-        height, width = rng.integers(20, 80, 2)
-        pixels = np.array(color) + rng.normal(0, 30, (height, width, 1))
-        image = Image.fromarray(pixels.clip(0, 255).astype("uint8"))
-        if i % 3 == 0:
-            image.save(root / name / f"{i}.jpg")
-        elif i % 3 == 1:
-            image.convert("RGBA").save(root / name / f"{i}.png")
-        else:
-            image.convert("L" if len(set(color)) == 1 else "RGB").save(root / name / f"{i}.png")
-
-
-@pytest.fixture(scope="module")
-def two_classes(tmp_path_factory):
-    root = tmp_path_factory.mktemp("two")
-    paint(root, "grey", (110, 110, 110), seed=0)
-    paint(root, "red", (200, 60, 60), seed=1)
-    return root
-
-
-QUICK = ["--cpu", "--batch-size", 8, "--epochs", 6]
-
-
-@pytest.fixture(scope="module")
-def tuned(two_classes, tmp_path_factory):
-    """The folder, and the output, of a run from random weights."""
-    out = tmp_path_factory.mktemp("tuned") / "run"
-    output = run("finetune.py", two_classes, "--out", out, "--model", "budget_resnet", "--no-pretrained", *QUICK)
-    return out, output
-
-
-def test_finetuning_learns_a_folder_of_any_sizes_and_modes(tuned):
-    out, output = tuned
-    log = read_log(out)
-    assert [entry["epoch"] for entry in log["epochs"]] == [1, 2, 3, 4, 5, 6]
-    assert log["images"] == [64, 16]
-    assert log["epochs"][-1]["holdout_top1"] > 90
-    assert log["holdout_top1_by_class"].keys() == {"grey", "red"}
-    assert re.search(r"^grey +\d+\.\d\d %\nred +\d+\.\d\d %\n16 images held out: \d+\.\d\d %", output, re.MULTILINE)
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "log.json", "model.safetensors"]
-
-
-@pytest.mark.parametrize("create", [timm.create_model, budgetnets.create])
-def test_a_finetuned_network_reloads_bit_equal_with_its_class_names(create, tuned):
-    out, _ = tuned
-    model = create(f"local-dir:{out}", pretrained=True)
-    written = load_file(out / "model.safetensors")
-    assert model.num_classes == 2
-    assert model.class_names == ("grey", "red")
-    assert model.state_dict().keys() == written.keys()
-    assert all(torch.equal(tensor, written[name]) for name, tensor in model.state_dict().items())
-
-
-def test_freezing_trains_the_classifier_alone_for_another_number_of_classes(tuned, two_classes, tmp_path):
-    for part, count in (("train", 8), ("val", 4)):
-        for seed, color in enumerate([(40, 40, 40), (60, 60, 200), (230, 230, 230)]):
-            paint(tmp_path / "three" / part, f"class{seed}", color, seed, count)
-    source, out = f"local-dir:{tuned[0]}", tmp_path / "run"
-    run("finetune.py", tmp_path / "three", "--out", out, "--model", source, "--freeze", *QUICK)
-    before, after = load_file(tuned[0] / "model.safetensors"), load_file(out / "model.safetensors")
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"head.weight", "head.bias"}
-    assert after["head.weight"].shape[0] == 3
-    assert read_log(out)["images"] == [24, 12]
-
-
-def test_the_same_seed_gives_the_same_network(tuned, two_classes, tmp_path):
-    run("finetune.py", two_classes, "--out", tmp_path, "--model", "budget_resnet", "--no-pretrained", *QUICK)
-    first, second = load_file(tuned[0] / "model.safetensors"), load_file(tmp_path / "model.safetensors")
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def broken_folders(root):
-    """Return faulty folders, each with what finetune.py must say of it."""
-    for name in ("missing class", "one class", "damaged", "unequal/train", "unequal/val"):
-        paint(root / name, "a", (200, 0, 0), seed=0, count=2)
-    (root / "missing class" / "b").mkdir()
-    paint(root / "damaged", "b", (0, 0, 200), seed=0, count=2)
-    for part in ("train", "val"):
-        paint(root / "unequal" / part, f"only in {part}", (0, 0, 200), seed=0, count=2)
-    damaged = root / "damaged" / "b" / "1.png"
-    damaged.write_bytes(damaged.read_bytes()[:200])
-    return {
-        "nowhere": "nowhere: ",
-        "missing class": "no valid file for the classes b",
-        "one class": "one class, 'a'",
-        "damaged": f"{damaged} cannot be read as an image",
-        "unequal": "only in train",
-    }
-
-
-def test_finetuning_says_what_is_wrong_with_a_folder(tmp_path):
-    expected = broken_folders(tmp_path)
-    rest = ["--out", tmp_path / "run", "--model", "budget_resnet", "--no-pretrained", *QUICK]
-    processes = {folder: start("finetune.py", tmp_path / folder, *rest) for folder in expected}
-    for folder, process in processes.items():
-        assert expected[folder] in refused(process), folder
-    assert not (tmp_path / "run").exists()
-
-
-def test_finetuning_refuses_an_unknown_model_and_a_folder_that_holds_a_run(tuned, two_classes, tmp_path):
-    unknown = start("finetune.py", two_classes, "--out", tmp_path / "run", "--model", "resnet9_cifra", *QUICK)
-    repeated = start("finetune.py", two_classes, "--out", tuned[0], *QUICK)
-    assert "did you mean 'resnet9_cifar'" in refused(unknown)
-    assert "already holds a run" in refused(repeated, status=2)
-
-
-# --- classify_image.py
-
-
-def test_classifying_goes_on_after_a_file_that_is_no_image(tuned, tmp_path):
-    """Upright or with the rotation noted in the file: the same picture gets the same answer, to the last digit."""
-    pixels = np.zeros((40, 60, 3), dtype="uint8")
-    pixels[:, :25] = 250, 60, 60
-    upright = Image.fromarray(pixels)
-    upright.save(tmp_path / "upright.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned clockwise
-    upright.rotate(90, expand=True).save(tmp_path / "noted.png", exif=exif)
-    upright.convert("RGBA").save(tmp_path / "alpha.png")
-    upright.convert("L").save(tmp_path / "grey.png")
-    (tmp_path / "text.png").write_text("no image")
-    names = ["upright.png", "text.png", "noted.png", "alpha.png", "grey.png"]
-    process = start("classify_image.py", "--model", f"local-dir:{tuned[0]}", *(tmp_path / name for name in names))
-    output, messages = finish(process, expected_status=2)
-    assert f"{tmp_path / 'text.png'} cannot be read as an image" in messages
-    answers = dict(line.removeprefix(f"{tmp_path}{os.sep}").split(": ") for line in output.splitlines())
-    assert list(answers) == ["upright.png", "noted.png", "alpha.png", "grey.png"]
-    assert answers["upright.png"] == answers["noted.png"] == answers["alpha.png"]
-    assert len(re.findall(r"\d+\.\d%", answers["grey.png"])) == 2
-
-
-def test_the_pretrained_network_sees_a_cat_in_the_photograph():
-    if not budgetnets.list_models("resnet9_cifar.*", pretrained=True):
-        pytest.skip("resnet9_cifar has no trained weights")
-    if not importlib.util.find_spec("skimage"):
-        pytest.skip("pip install 'budgetnets[demo]'")
-    answer = run("classify_image.py")
-    assert re.match(r"the cat: cat \d+\.\d%", answer)
-    assert answer.count("%") == 5

@@ -1,0 +1,105 @@
+"""Claims about runs of the reference training that were stopped, and about those that go by their evaluations."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from training import BARE, TINY, assert_same_weights, command, entries, read_log, recipes, run, stopped_before, train
+
+pytestmark = pytest.mark.usefixtures("train_in_process")
+TINY = f"{TINY} {BARE}"
+
+
+# --- stopping and resuming
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        """--opt lookahead_momentum --decay-all --sched CosineAnnealingLR --sched-args '{"T_max": 4}'""",
+        """--opt adam --lr 0.01 --sched ReduceLROnPlateau --sched-args '{"patience": 1}'""",
+        """--opt rmsprop --lr 0.01 --sched StepLR --sched-args '{"step_size": 2}' --holdout 32""",
+        "--reload-best --keep-best --choose-on test --sched constant --clip-value 0.1",
+        "--augment-eval --rotate 15 --jitter 0.2 --flip random --sched cosine --ema 0.9",
+        "--fast --augment-eval --translate 0.1 --pad constant --keep-best --choose-on test",
+    ],
+    ids=["cosine", "plateau", "step", "reload", "augmented", "fast"],
+)
+def test_a_run_that_was_stopped_resumes_to_the_same_numbers(options, tmp_path, monkeypatch):
+    options = f"{TINY} {options} --epochs 6"
+    whole = run(tmp_path / "whole", options)
+    with stopped_before(4 if "--holdout" in options else 8, monkeypatch):  # in the fourth epoch
+        run(tmp_path / "parts", options)
+    assert len(read_log(tmp_path / "parts")["epochs"]) == 3
+    parts = run(tmp_path / "parts", options, "--resume")
+    assert entries(parts) == entries(whole)
+    assert all(parts.get(name) == whole.get(name) for name in ("kept_epoch", "test_top1", "test_loss"))
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_process_resumes_to_the_same_numbers(tmp_path):
+    """As above with a real kill; the plateau is the one schedule whose state is not the epoch alone."""
+    options = f"""{TINY} --lr 0.1 --sched ReduceLROnPlateau --sched-args '{{"patience": 0}}' --epochs 8"""
+    whole = run(tmp_path / "whole", options)
+    start = [sys.executable, train.__file__, *command(tmp_path / "parts", options)]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # their number changes the order of sums
+    process = subprocess.Popen(start, env=os.environ | threads, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not (tmp_path / "parts" / "checkpoint.pt").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 1 <= len(read_log(tmp_path / "parts")["epochs"]) < 8
+    assert entries(run(tmp_path / "parts", options, "--resume")) == entries(whole)
+    assert len({entry["lr"] for entry in whole["epochs"]}) > 1
+
+
+def test_a_run_is_not_resumed_under_another_recipe(tmp_path):
+    run(tmp_path, "--recipe R3-V2-sgd", TINY, "--epochs 1")
+    with pytest.raises(SystemExit, match=r"recipe, .*opt.* differ"):
+        run(tmp_path, "--recipe R3-V2-adam", TINY, "--epochs 1 --resume")
+
+
+# --- choosing by an evaluation
+
+
+def test_each_epoch_starts_from_the_best_one_so_far(tmp_path, monkeypatch):
+    """R1's way; what it went by is in the log, and so is the kept epoch."""
+    starts, ends = [], []
+    step, evaluate = recipes.Schedule.before_update, train.evaluate
+
+    def weights(parameters):
+        return torch.cat([p.detach().flatten().clone() for p in parameters])
+
+    def note_start(self, number):
+        if number % 2 == 1:  # of the two steps of an epoch
+            starts.append(weights(p for g in self.scheduler.optimizer.param_groups for p in g["params"]))
+        step(self, number)
+
+    def note_end(model, *rest):
+        groups = ([p for p in model.parameters() if (p.ndim > 1) is wide] for wide in (False, True))  # as timm's
+        ends.append(weights(p for group in groups for p in group))
+        return evaluate(model, *rest)
+
+    monkeypatch.setattr(recipes.Schedule, "before_update", note_start)
+    monkeypatch.setattr(train, "evaluate", note_end)
+    chosen = "--reload-best --keep-best --choose-on test --epochs 8"
+    log = run(tmp_path, TINY, chosen, "--sched constant")
+    accuracies = [entry["eval_top1"] for entry in log["epochs"]]
+    best = [accuracies.index(max(accuracies[: epoch + 1])) for epoch in range(8)]
+    assert any(best[epoch] != epoch for epoch in range(7)), "every epoch was better; nothing was reloaded"
+    for epoch in range(1, 8):
+        assert torch.equal(starts[epoch], ends[best[epoch - 1]])
+    assert (log["chosen_on"], log["evaluated_on"]) == ("test", "test")
+    assert log["kept_epoch"] == best[-1] + 1
+    assert log["test_top1"] == max(accuracies)
+
+
+def test_a_log_says_that_nothing_was_chosen(tmp_path):
+    log = run(tmp_path, TINY, "--epochs 1")
+    assert log["chosen_on"] == "nothing"
+    assert "kept_epoch" not in log
