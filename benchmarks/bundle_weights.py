@@ -9,6 +9,7 @@ written file, run in fp32 on CIFAR-10's test set.
 import argparse
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -64,11 +65,13 @@ def main() -> None:
 
     defaults = recipe_defaults()
     options = {name: value for name, value in log["args"].items() if value != defaults.get(name, value)}
-    command = [f"examples/train.py --model {row.name}"]
+    command = ["examples/train.py", "--model", row.name]
     flags = {name.replace("_", "-"): value for name, value in options.items() if name != "model"}
-    command += [f"--{name}" if value is True else f"--{name} {value}" for name, value in flags.items()]
+    for name, value in flags.items():
+        command += [f"--{name}" if value else f"--no-{name}"] if type(value) is bool else [f"--{name}", str(value)]
+    command += ["--compile", "--compile-mode", log["compiled"]] if log["compiled"] else []
     recipe = {
-        "command": " ".join(command),
+        "command": shlex.join(command),
         "epochs": wanted,
         "seed": log["args"]["seed"],
         "hardware": log["hardware"],
@@ -97,7 +100,7 @@ def recipe_defaults() -> dict:
     sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
     import train
 
-    return {name.replace("-", "_"): default for name, default, _ in train.OPTIONS}
+    return train.defaults()
 
 
 if __name__ == "__main__":

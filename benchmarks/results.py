@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -42,6 +44,17 @@ def versions() -> dict:
     return found
 
 
+def command(argv: list[str]) -> str:
+    """The command that gives such a result, without where it was written and where the data lay."""
+    script, words, kept = Path(argv[0]).name, iter(argv[1:]), []
+    for word in words:
+        if word == "--out":
+            next(words)
+        else:
+            kept += [word, *([next(words) and "DIR"] if word == "--data" else [])]
+    return shlex.join(["python", f"benchmarks/{script}", *kept])
+
+
 def describe() -> dict:
     """Date, place and state of the code: what a reader needs to judge the figures."""
     failed, commit = subprocess.getstatusoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty")
@@ -52,6 +65,7 @@ def describe() -> dict:
         "gpu": device,
         "versions": versions(),
         "commit": None if failed else commit,
+        "command": command(sys.argv),
     }
 
 

@@ -26,8 +26,9 @@ LATENCY = """\
 ## Latency on a processor
 
 `python benchmarks/latency.py`. The ONNX files take uint8 images and normalize them; the others are given normalized
-floats. Faster is relative to {reference}, in the same round. Others' accuracies are what their authors publish; a
-network that nobody published with CIFAR-10 weights has none."""
+floats. Faster is relative to {reference}, in the same round. Others' accuracies are what their authors publish, as
+listed in `benchmarks/peers.toml`; where it has none, and where ours was not measured in that runtime, the field is
+empty."""
 
 FOOTPRINT = """\
 ## Footprint
@@ -46,7 +47,8 @@ TRAINING = """\
 ## Training
 
 `python benchmarks/training_speed.py --data DIR`: {model}, batch {batch_size}. The plain loop is torchvision's data set
-and transforms in a DataLoader, fp32, NCHW, eager; the fast path is `examples/train.py --fast`."""
+and transforms in a DataLoader, NCHW, eager; the fast path is that of `examples/train.py --fast`, with crop and flip.
+Both only train: the averaged weights and totals of a real run come on top."""
 
 COUNTING = """\
 ## Counting
@@ -68,7 +70,7 @@ def place(result: dict) -> str:
     hardware = result["gpu"] or f"{cpu['name']} (family/model {cpu['family']}), {cpu['cores']} cores, {instructions}"
     shown = ("python", "torch", "onnxruntime", "openvino", "pytorchcv")
     versions = ", ".join(f"{name} {used[name]}" for name in shown if name in used)
-    return f"Measured on {result['date']}: {hardware}; {versions}; commit {result['commit']}."
+    return f"Measured on {result['date']} by `{result['command']}`: {hardware}; {versions}; commit {result['commit']}."
 
 
 def table(header: tuple[str, ...], rows: list[tuple], right: int) -> str:

@@ -22,7 +22,8 @@ STUDY = ROOT / "docs" / "study.toml"
 sys.path.insert(0, str(ROOT / "examples"))
 import recipes  # noqa: E402  pyright does not know the folder
 
-NOT_THE_RECIPE = {"recipe", "seed", "fast", "precision", "test"}  # what a run may choose by itself
+HOW = ("fast", "precision")  # no report says; but runs that are compared must share them
+NOT_THE_RECIPE = {"recipe", "seed", "test", *HOW}  # what a run may choose by itself
 
 
 class Run(NamedTuple):
@@ -116,6 +117,15 @@ def read_run(path: Path, known: dict[str, dict]) -> tuple[str, Run]:
     return name, Run(path.name, log, curve, curve.get(args["epochs"], log.get("test_top1") if kept_last else None))
 
 
+def refuse_unlike(runs: list[Run]) -> None:
+    """Raise ValueError where a run was made in another way than the first, so that differences say nothing."""
+    for run in runs:
+        for option in HOW:
+            own, first = run.log["args"].get(option), runs[0].log["args"].get(option)
+            if own != first:
+                raise ValueError(f"{run.file} has {option} {own}, {runs[0].file} {first}; train all in one way")
+
+
 def read_study(logs: Path | None = None, study: Path | None = None) -> Study:
     """Return the study as it stands.
 
@@ -126,6 +136,7 @@ def read_study(logs: Path | None = None, study: Path | None = None) -> Study:
     for path in sorted((logs or LOGS).glob("*.json")):
         name, run = read_run(path, known)
         runs.setdefault(name, []).append(run)
+    refuse_unlike([run for several in runs.values() for run in several])
     text = tomllib.loads((study or STUDY).read_text(encoding="utf-8"))
     named = [*text["findings"], *(name for question in text["questions"] for name in question["runs"])]
     named += [lesson[side] for lesson in text["lessons"] for side in ("with", "without")]

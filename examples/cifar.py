@@ -4,13 +4,13 @@ import hashlib
 import math
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.data.auto_augment import rand_augment_transform
-from timm.data.random_erasing import RandomErasing
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 from torchvision.datasets import CIFAR10, FakeData
 from torchvision.transforms import v2
@@ -107,8 +107,8 @@ class Augmented(Dataset):
         elif args.auto_augment:
             steps.append(rand_augment_transform(args.auto_augment, {}))
         steps.append(to_normalized(args))
-        if args.erase:
-            steps.append(RandomErasing(args.erase, mode="pixel", device="cpu"))
+        if args.cutout:
+            steps.append(partial(cut_out_one, share=args.cutout))
         self.transform = v2.Compose(steps)
 
     def __len__(self):
@@ -123,6 +123,22 @@ class Augmented(Dataset):
             seed_it(seed)
         flip = {"alternating": (digest[0] + epoch) % 2, "random": random.random() < 0.5, "none": False}[self.flip]
         return self.transform(v2.functional.horizontal_flip(image) if flip else image), label
+
+
+def cut_out(x, center, chosen, side=8):
+    """Return normalized images (B, 3, H, W), the chosen ones with a square of 2 x side pixels in the mean colour.
+
+    The square lies around the centre (row, column), and is cut off at the border (arXiv 1708.04552).
+    """
+    line = torch.arange(x.shape[-1])
+    inside = (line >= center[:, :, None] - side) & (line < center[:, :, None] + side)  # (B, 2, 32): rows, columns
+    box = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen[:, None, None]  # (B, 32, 32)
+    return x.masked_fill(box[:, None].to(x.device), 0.0)
+
+
+def cut_out_one(image, share):
+    """Return a normalized image (3, 32, 32), cut out with this probability."""
+    return cut_out(image[None], torch.randint(0, 32, (1, 2)), torch.rand(1) < share)[0]
 
 
 class EpochSampler(Sampler):

@@ -1,16 +1,18 @@
 """The fast path of train.py: all images stay on the device as uint8, and are augmented there in batches.
 
 The random numbers are drawn on the CPU for the whole epoch, one set for each sample, so that they depend on seed, epoch
-and sample alone: several processes and a resumed run see the same images. Nothing waits for the device.
+and sample alone: several processes and a resumed run see the same images. A GPU augments many batches at once: what
+the CPU has to tell it, for which it must wait, is told once for all of these.
 """
 
-import math
 import sys
 from typing import NamedTuple
 
 import cifar
 import torch
 import torch.nn.functional as F
+from torch.utils.data import Subset
+from torchvision.datasets import CIFAR10
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from budgetnets import CIFAR10_MEAN, CIFAR10_STD
@@ -20,7 +22,8 @@ TRIVIAL_OPS = (  # in the order of TrivialAugment's paper (arXiv 2103.10158), wi
     *("identity", "autocontrast", "equalize", "rotate", "solarize", "color", "posterize", "contrast", "brightness"),
     *("sharpness", "shear_x", "shear_y", "translate_x", "translate_y"),
 )
-GEOMETRIC = {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
+GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+AT_ONCE = 16  # batches augmented together on a GPU; a processor takes one, which stays in its cache
 
 
 def make_loaders(args, accelerator):
@@ -43,9 +46,13 @@ def make_loaders(args, accelerator):
 
 def to_device(images, indices, device):
     """Return the chosen PIL images as uint8 (n, 3, 32, 32), and their labels (n)."""
-    samples = [images[i] for i in indices]
-    if not samples:
+    if not len(indices):
         return torch.empty(0, 3, 32, 32, dtype=torch.uint8, device=device), torch.empty(0, dtype=int, device=device)
+    if isinstance(images, Subset) and isinstance(images.dataset, CIFAR10):  # its array, not an image after the other
+        chosen = torch.tensor(images.indices)[torch.tensor(indices)]
+        pixels = torch.from_numpy(images.dataset.data)[chosen].permute(0, 3, 1, 2).contiguous()
+        return pixels.to(device), torch.tensor(images.dataset.targets)[chosen].to(device)
+    samples = [images[i] for i in indices]
     pixels = torch.stack([pil_to_tensor(image) for image, _ in samples])
     return pixels.to(device), torch.tensor([label for _, label in samples], device=device)
 
@@ -117,6 +124,7 @@ class FastLoader:
         self.images, self.labels, self.args, self.own, self.epoch = images, labels, args, own, 0
         self.look, self.clock = look or Look(), clock or self
         self.batch_size = cifar.EVAL_BATCH if clock else args.batch_size
+        self.at_once = 1 if images.device.type == "cpu" else AT_ONCE
         self.padded = images
         if args.crop:
             self.padded = F.pad(images.float(), [args.crop] * 4, mode=self.look.pad).to(torch.uint8)
@@ -135,19 +143,22 @@ class FastLoader:
         flip = {"random": flip, "none": 0 * flip, "alternating": (self.first_flip + epoch) % 2}[args.flip].bool()
         op = torch.randint(0, len(TRIVIAL_OPS), (n,), generator=g)
         strength, sign = torch.rand(n, generator=g), torch.randint(0, 2, (n,), generator=g) * 2 - 1
-        erased, center = torch.rand(n, generator=g) < args.erase, torch.randint(0, 32, (n, 2), generator=g)
+        cut, center = torch.rand(n, generator=g) < args.cutout, torch.randint(0, 32, (n, 2), generator=g)
         drawn = self.look.distortion.draw(n, g)
         order = order if self.clock is self else torch.arange(n)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            i = order[start : start + self.batch_size][self.own]
+        batches = [batch[self.own] for batch in order.split(self.batch_size)][: len(self)]
+        for start in range(0, len(batches), self.at_once):
+            together = batches[start : start + self.at_once]
+            i = torch.cat(together)
             x = crop_and_flip(self.padded, i, corner[i], flip[i])
             x = self.look.distortion.apply(x, *(numbers[i] for numbers in drawn))
             if args.auto_augment:
                 x = trivial_augment(x, op[i], strength[i], sign[i])
             x = normalize(x, self.look.statistics)
-            if args.erase:
-                x = cut_out(x, center[i], erased[i])
-            yield x, self.labels[i.to(x.device)]
+            if args.cutout:
+                x = cifar.cut_out(x, center[i], cut[i])
+            sizes = [len(batch) for batch in together]
+            yield from zip(x.split(sizes), self.labels[i.to(x.device)].split(sizes), strict=True)
 
 
 def crop_and_flip(padded, i, corner, flip, size=32):
@@ -160,14 +171,6 @@ def crop_and_flip(padded, i, corner, flip, size=32):
     picked = padded[i.to(device)]  # (B, 3, 40, 40)
     picked = picked.gather(2, rows[:, None, :, None].expand(-1, 3, -1, padded.shape[3]))  # (B, 3, 32, 40)
     return picked.gather(3, columns[:, None, None, :].expand(-1, 3, size, -1)).float() / 255  # (B, 3, 32, 32)
-
-
-def cut_out(x, center, erased, side=8):
-    """Set a square of 2 x side pixels around each centre to the mean colour, cut off at the border."""
-    line = torch.arange(x.shape[-1])
-    inside = (line >= center[:, :, None] - side) & (line < center[:, :, None] + side)  # (B, 2, 32): rows, columns
-    box = inside[:, 0, :, None] & inside[:, 1, None, :] & erased[:, None, None]  # (B, 32, 32)
-    return x.masked_fill(box[:, None].to(x.device), 0.0)
 
 
 def trivial_augment(x, op, strength, sign):
@@ -190,10 +193,7 @@ def trivial_augment(x, op, strength, sign):
     chosen = torch.cat(turn)
     if len(chosen):
         at = chosen.to(x.device)
-        matrices = torch.stack(
-            [matrix(TRIVIAL_OPS[k], a) for k, a in zip(op[chosen], amount[chosen].tolist(), strict=True)]
-        )
-        x[at] = warp(x[at], matrices)
+        x[at] = warp(x[at], sources(op[chosen], amount[chosen]))
     return x
 
 
@@ -203,14 +203,17 @@ def warp(x, matrices):
     return F.grid_sample(x, grid, mode="nearest", align_corners=False)
 
 
-def matrix(name, amount, size=32):
-    """Return the (2, 3) matrix from an output position to its source, in coordinates from -1 to 1."""
-    if name == "rotate":
-        angle = math.radians(135 * amount)
-        return torch.tensor([[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]])
-    shear_x, shear_y = (0.99 * amount if name == f"shear_{axis}" else 0.0 for axis in "xy")
-    shift_x, shift_y = (2 * 32 * amount / size if name == f"translate_{axis}" else 0.0 for axis in "xy")
-    return torch.tensor([[1.0, shear_x, shift_x], [shear_y, 1.0, shift_y]])
+def sources(op, amount, size=32):
+    """Return for geometric operations (n) and their amounts (n), from -1 to 1, what `warp` takes, (n, 2, 3).
+
+    A matrix leads from an output position to its source, in coordinates from -1 to 1.
+    """
+    at = {name: amount * (op == TRIVIAL_OPS.index(name)) for name in GEOMETRIC}  # zero for the other operations
+    cos, sin = torch.cos(torch.deg2rad(135 * at["rotate"])), torch.sin(torch.deg2rad(135 * at["rotate"]))
+    shear_x, shear_y = 0.99 * at["shear_x"], 0.99 * at["shear_y"]  # about the upper left corner, at -1
+    shift_x, shift_y = (2 * 32 / size * at[f"translate_{axis}"] for axis in "xy")
+    rows = (cos, shear_x - sin, shear_x + shift_x), (shear_y + sin, cos, shear_y + shift_y)
+    return torch.stack([torch.stack(row, 1) for row in rows], 1)
 
 
 def blend(x, other, amount):

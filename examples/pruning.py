@@ -23,10 +23,16 @@ import torch.nn.functional as F
 import train
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from timm.optim import create_optimizer_v2
 from torch import nn
 from torch.nn.utils import prune
 from tqdm import tqdm
+
+USED = {  # of train.py's options; the rest would change nothing
+    *("model", "model_args", "data", "out", "resume", "seed", "epochs", "batch_size", "opt", "opt_args", "decay_all"),
+    *("lr", "momentum", "weight_decay", "sched", "sched_args", "warmup", "smoothing", "crop", "pad", "flip"),
+    *("rotate", "translate", "jitter", "auto_augment", "cutout", "mean", "std", "limit", "fast", "workers"),
+    *("precision", "cpu"),
+}
 
 
 def parse_args(argv):
@@ -42,6 +48,7 @@ def parse_args(argv):
     if not all(0 < share < 1 for share in own.shares):
         p.error(f"--shares {own.shares} must lie between 0 and 1, such as 0.5")
     args = train.parse_args(["--epochs", "10", "--lr", "0.01", "--batch-size", "128", "--ema", "0", *rest])
+    recipes.refuse_unused(p, args, train.defaults() | {"ema": 0.0}, USED)
     if args.data != "fake" and own.no_pretrained:
         p.error("--no-pretrained is for trying the script with --data fake; random weights have nothing to lose")
     if args.sched not in recipes.OF_TIMM:
@@ -56,7 +63,7 @@ def prunable(model):
 
 def finetune(model, args, sampler, loader, accelerator, title):
     """Train what is left; the masks stand between the optimizer and the weights, so that the zeros stay."""
-    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum)
+    optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
     model.train()
     for epoch in range(args.epochs):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch.optim import lr_scheduler
 
@@ -23,14 +24,16 @@ from budgetnets.checks import did_you_mean
 REPORTS, BEYOND = (Path(__file__).with_name(name) for name in ("recipes.toml", "ablations.toml"))
 NO_OPTION = {"report", "like"}  # what a recipe leaves open or is to show, and which one it departs from
 OF_TIMM = ("poly", "cosine", "tanh", "step", "multistep", "wsd", "rsqrt", "constant")
-NEED_PYTHON = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}  # no JSON gives these
+NEED_PYTHON = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}  # no JSON gives them
 OF_TORCH = tuple(
     name
     for name, kind in vars(lr_scheduler).items()
     if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler) and name[0] != "_"
     if name not in NEED_PYTHON
 )
-NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile"}  # may differ when a run is resumed
+FUSED = {"nesterov", "momentum", "sgd", "adam", "adamw"}
+# May differ when a run is resumed.
+NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile", "compile_mode"}
 
 
 def load():
@@ -58,6 +61,7 @@ def parse(parser, argv):
     check_choice(parser, args)
     check_schedule(parser, args)
     check_sharpness(parser, args)
+    check_mixing(parser, args)
     return args
 
 
@@ -129,6 +133,11 @@ def check_schedule(parser, args):
     if args.sched not in OF_TIMM + OF_TORCH:
         near = did_you_mean(args.sched, OF_TIMM + OF_TORCH)
         parser.error(f"--sched {args.sched} is no scheduler of timm or torch{near} timm's are {', '.join(OF_TIMM)}")
+    needed = {"step": "decay_epochs", "multistep": "decay_milestones"}.get(args.sched)
+    if needed and needed not in json.loads(args.sched_args):
+        parser.error(f"--sched {args.sched} takes no step; add --sched-args '{{\"{needed}\": ...}}', in epochs")
+    if not 0 <= args.warmup < 1:
+        parser.error(f"--warmup {args.warmup} is a share of the run; use 0 or more, and less than 1")
     if args.sched in OF_TORCH and args.warmup:
         parser.error(f"--warmup {args.warmup} has no effect on {args.sched}, which is torch's; add --warmup 0")
     if args.sched == "ReduceLROnPlateau" and args.eval_every != 1:
@@ -142,6 +151,30 @@ def check_sharpness(parser, args):
             parser.error(f"--{name} {getattr(args, name)} is a radius, at least 0; try --sam 0.05 or --asam 1")
     if args.sam and args.asam:
         parser.error(f"--sam {args.sam} and --asam {args.asam} are two forms of one method; leave one out")
+
+
+def check_mixing(parser, args):
+    """Refuse shares that are none, and batches that timm cannot mix."""
+    for name in ("cutout", "mix_prob", "mix_until"):
+        if not 0 <= getattr(args, name) <= 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)} is a share; use 0 to 1")
+    if (args.mixup or args.cutmix) and args.batch_size % 2:
+        parser.error(f"--batch-size {args.batch_size} is odd, and images are mixed in pairs; use an even one")
+
+
+def make_optimizer(args, model, device):
+    """Return timm's optimizer; on a GPU in one kernel, where torch has it so."""
+    how = {"fused": True} if device.type == "cuda" and args.opt in FUSED else {}
+    how |= {"filter_bias_and_bn": not args.decay_all} | json.loads(args.opt_args)
+    return create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
+
+
+def refuse_unused(parser, args, defaults, used):
+    """Refuse options of train.py that a script takes over but does not use, where they are no longer the default."""
+    unused = [name for name, value in defaults.items() if name not in used and getattr(args, name) != value]
+    if unused:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        parser.error(f"{named}: of no effect here; leave it out, or train with train.py")
 
 
 class Schedule:
@@ -158,9 +191,13 @@ class Schedule:
             sys.exit(f'--sched-args: "watch" is {self.watch!r}; use train_loss, train_top1, eval_loss or eval_top1')
         try:
             if self.by_update:
-                ours = {"step_on_epochs": False, "updates_per_epoch": updates, "decay_rate": 1.0}
-                ours |= {"warmup_epochs": args.warmup * args.epochs, "warmup_lr": 0.0}
-                self.scheduler, _ = create_scheduler_v2(optimizer, args.sched, args.epochs, **ours | options)
+                warmup = args.warmup * args.epochs
+                ours = {"step_on_epochs": False, "updates_per_epoch": updates}
+                # The decay starts at the peak, and takes what the warmup leaves of the run.
+                ours |= {"warmup_epochs": warmup, "warmup_lr": 0.0, "warmup_prefix": True}
+                ours |= {"decay_rate": 1.0} if args.sched == "poly" else {}  # its power: a line
+                decay = args.epochs - warmup
+                self.scheduler, _ = create_scheduler_v2(optimizer, args.sched, decay, **ours | options)
             else:
                 self.scheduler = getattr(lr_scheduler, args.sched)(optimizer, **options)
         except (TypeError, ValueError) as error:
@@ -190,6 +227,7 @@ def describe_run(args, accelerator, model):
         "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",
         "versions": {"torch": str(torch.__version__), "timm": timm.__version__, "budgetnets": budgetnets.__version__},
         "commit": None if failed else commit,
+        "compiled": args.compile_mode if args.compile else False,
         "evaluated_on": ("augmented " if args.augment_eval else "") + ("holdout" if args.holdout else "test"),
         "chosen_on": args.choose_on if args.early_stop or args.keep_best or args.reload_best else "nothing",
         "epochs": [],

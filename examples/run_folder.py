@@ -4,12 +4,15 @@ import contextlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+
+SECONDS_BETWEEN_CURVES = 30
 
 
 @contextlib.contextmanager
@@ -43,11 +46,37 @@ def write(path, save):
         sys.exit(f"cannot write {path}: {error}; make room, then go on after the last whole epoch with --resume")
 
 
-def save_run(folder, parts, log, best, plot):
-    """Write a run's files; the checkpoint last, since it says how far the others are."""
+def save_run(folder, parts, log, best):
+    """Write a run's files; the checkpoint last, since it says how far the others are.
+
+    The curves are drawn twice a minute at most, since an epoch on a GPU takes less time than to draw them.
+    """
+    picture = folder / "curves.png"
     states = {name: part.state_dict() for name, part in parts.items()}
     weights = {name: value.contiguous() for name, value in states["result"].items()}
     write(folder / "model.safetensors", lambda path: save_file(weights, path, {"format": "pt"}))
     write(folder / "log.json", lambda path: path.write_text(json.dumps(log, indent=1) + "\n"))
-    write(folder / "curves.png", lambda path: plot(log, path))
+    if not picture.exists() or time.time() - picture.stat().st_mtime > SECONDS_BETWEEN_CURVES:
+        write_curves(folder, log)
     write(folder / "checkpoint.pt", lambda path: torch.save(states | {"log": log, "best": best}, path))
+
+
+def write_curves(folder, log):
+    write(folder / "curves.png", lambda path: draw_curves(log, path))
+
+
+def draw_curves(log, path):
+    """Draw the log's curves."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    panels = (["train_loss", "eval_loss"], ["train_top1", "eval_top1"], ["lr"])
+    for axis, names in zip(figure.subplots(1, 3), panels, strict=True):
+        for name in names:
+            epochs = [entry for entry in log["epochs"] if name in entry]
+            label = name.replace("eval", log["evaluated_on"])
+            axis.plot([e["epoch"] for e in epochs], [e[name] for e in epochs], ".-", label=label)
+        axis.set_xlabel("epoch")
+        axis.legend()
+    figure.suptitle(f"{log['model']}, {log['params']:,} parameters")
+    figure.savefig(path, format="png", dpi=110)

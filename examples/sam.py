@@ -30,8 +30,7 @@ def sharpness_aware(backward, model, rho, adaptive=False):
         model.zero_grad()
         backward(*batch)
         with torch.no_grad():
-            for now, kept in zip([*weights, *model.buffers()], [*before, *statistics], strict=True):
-                now.copy_(kept)
+            torch._foreach_copy_([*weights, *model.buffers()], [*before, *statistics])
         return result
 
     return backward_twice

@@ -31,22 +31,26 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
-from timm.optim import create_optimizer_v2
 
 import budgetnets
 
 STATE = "state.pt"
+USED = {  # of train.py's options; the rest would change nothing
+    *("data", "out", "seed", "epochs", "batch_size", "opt", "opt_args", "decay_all", "lr", "momentum", "weight_decay"),
+    *("sched", "sched_args", "warmup", "smoothing", "crop", "pad", "flip", "rotate", "translate", "jitter"),
+    *("auto_augment", "cutout", "mean", "std", "holdout", "test", "limit", "fast", "precision", "cpu"),
+}
 
 
 def trial(config):
     """Train one candidate, reporting after each epoch; go on from the trial's checkpoint where it has one."""
     args = train.parse_args(config["options"])
     torch.set_num_threads(config["threads"])
-    accelerator = Accelerator(cpu=args.cpu)
+    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
     set_seed(args.seed)
     loader, _, holdout, _ = fast_data.make_loaders(args, accelerator)
     model = budgetnets.build_resnet(**config["spec"]).to(accelerator.device, memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum)
+    optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     first = restore(parts) + 1
@@ -56,7 +60,8 @@ def trial(config):
         model.train()
         for step, (images, labels) in enumerate(loader, start=(epoch - 1) * len(loader) + 1):
             schedule.before_update(step)
-            logits = model(images.to(memory_format=torch.channels_last))
+            with accelerator.autocast():
+                logits = model(images.to(memory_format=torch.channels_last)).float()
             F.cross_entropy(logits, labels, label_smoothing=args.smoothing).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -99,7 +104,11 @@ def parse_args():
     parser.add_argument("--cpus", type=int, default=1, help="cores for each trial [1]")
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs for each trial [0]")
     parser.add_argument("train_options", nargs="*", metavar="-- --OPTION", help="of train.py, such as -- --lr 0.1")
-    return parser.parse_args()
+    args = parser.parse_args()
+    # A wrong option is refused before Ray starts.
+    training = train.parse_args([*train_options(args), "--model", "budget_resnet"])
+    recipes.refuse_unused(parser, training, train.defaults() | {"ema": 0.0, "model": "budget_resnet"}, USED)
+    return args
 
 
 def train_options(args):
@@ -157,7 +166,6 @@ def rows(results):
 def main():
     args = parse_args()
     out = args.out.resolve()
-    train.parse_args([*train_options(args), "--model", "budget_resnet"])  # a wrong option is refused before Ray starts
     local = {} if args.address else {"num_cpus": args.workers and args.workers * args.cpus, "include_dashboard": False}
     environment = {"working_dir": str(Path(__file__).parent)}  # the workers import train.py from there
     ray.init(address=args.address, runtime_env=environment, **local)

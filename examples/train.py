@@ -28,7 +28,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from timm.data import Mixup
-from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
@@ -67,9 +66,11 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("translate", 0.0, "share of its side that an image may be shifted, leaving black"),
     ("jitter", 0.0, "share by which brightness, contrast and saturation may change"),
     ("auto-augment", "", "timm's, such as rand-m6-n2-mstd0.5, or trivial (TrivialAugment)"),
-    ("erase", 0.0, "probability of erasing a random box"),
+    ("cutout", 0.0, "probability of a square of 16 pixels in the mean colour"),
     ("mixup", 0.0, "alpha; 0: none"),
-    ("cutmix", 0.0, "alpha; 0: none"),
+    ("cutmix", 0.0, "alpha; 0: none; where mixup has one too, each batch takes either"),
+    ("mix-prob", 1.0, "share of the batches that are mixed"),
+    ("mix-until", 1.0, "share of the epochs in which they are; the rest see whole images"),
     ("mean", "0.4914,0.4822,0.4465", "of red, green and blue, which is taken from the pixels in 0..1"),
     ("std", "0.2470,0.2435,0.2616", "by which they are divided then"),
     ("holdout", 0, "training images kept apart and evaluated instead of the test set, which waits for the end"),
@@ -85,9 +86,14 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("workers", 1, "processes that load images, without --fast"),
     ("precision", "no", "no (fp32) or bf16"),
     ("compile", False, "with torch.compile"),
+    ("compile-mode", "default", "its mode; reduce-overhead or max-autotune may be faster on a GPU"),
     ("cpu", False, "even where there is a GPU"),
     ("freeze-bn", False, "use BatchNorm's running statistics while training, and leave them as they are"),
 ]
+
+
+def defaults():
+    return {name.replace("-", "_"): default for name, default, _ in OPTIONS}
 
 
 def parse_args(argv=None):
@@ -118,23 +124,6 @@ def stop_unless_finite(loss, step, optimizer):
         sys.exit(f"the loss is {loss} {where}; lower --lr or add --clip 1")
 
 
-def plot(log, path):
-    """Draw the log's curves."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    panels = (["train_loss", "eval_loss"], ["train_top1", "eval_top1"], ["lr"])
-    for axis, names in zip(figure.subplots(1, 3), panels, strict=True):
-        for name in names:
-            epochs = [entry for entry in log["epochs"] if name in entry]
-            label = name.replace("eval", log["evaluated_on"])
-            axis.plot([e["epoch"] for e in epochs], [e[name] for e in epochs], ".-", label=label)
-        axis.set_xlabel("epoch")
-        axis.legend()
-    figure.suptitle(f"{log['model']}, {log['params']:,} parameters")
-    figure.savefig(path, format="png", dpi=110)
-
-
 def train(args, accelerator):
     """Train as the options say, writing the run's files after every epoch."""
     out, checkpoint = Path(args.out), Path(args.out) / "checkpoint.pt"
@@ -146,23 +135,24 @@ def train(args, accelerator):
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     ema = ModelEmaV3(model, decay=args.ema, use_warmup=True) if args.ema else None
-    how = json.loads(args.opt_args) | {"filter_bias_and_bn": not args.decay_all}
-    optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
+    optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
-    mix = (args.mixup or args.cutmix) and Mixup(args.mixup, args.cutmix, label_smoothing=args.smoothing, num_classes=10)
+    mixing = {"prob": args.mix_prob, "label_smoothing": args.smoothing, "num_classes": 10}
+    mix = Mixup(args.mixup, args.cutmix, **mixing) if args.mixup or args.cutmix else None
     log, best = recipes.describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
     model, optimizer = accelerator.prepare(model, optimizer)
     raw = accelerator.unwrap_model(model)
     result = ema.module if ema else raw
     parts = {"model": raw, "result": result, "optimizer": optimizer, "schedule": schedule}
-    forward = torch.compile(model, dynamic=False) if args.compile else model
+    forward = torch.compile(model, dynamic=False, mode=args.compile_mode) if args.compile else model
+    torch.backends.cudnn.benchmark = True  # all batches of a run have few shapes
     save_run = accelerator.on_main_process(run_folder.save_run)
 
     def backward(images, targets):
         logits = forward(images).float()
         loss = F.cross_entropy(logits, targets, label_smoothing=0.0 if mix else args.smoothing)
         accelerator.backward(loss)
-        return logits.detach(), loss.detach()
+        return logits.detach().clone(), loss.detach().clone()  # CUDA graphs write the next pass over the last one
 
     if args.sam or args.asam:
         backward = sam.sharpness_aware(backward, raw, args.sam or args.asam, adaptive=bool(args.asam))
@@ -184,15 +174,18 @@ def train(args, accelerator):
         sampler.epoch, size = epoch - 1, cifar.size_of_epoch(args.sizes, epoch - 1)
         if args.reload_best and best["epoch"]:
             raw.load_state_dict(best["state"])  # the optimizer keeps its momentum
+        if mix:
+            mix.mixup_enabled = epoch <= args.mix_until * args.epochs
         model.train()
         for module in model.modules():
             if args.freeze_bn and isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
-        totals = torch.zeros(3, device=accelerator.device)  # images, hits, loss
+        seen, totals = 0, torch.zeros(2, device=accelerator.device)  # images; hits and loss
         bar = tqdm(loader, f"epoch {epoch}/{args.epochs}", leave=False, disable=not accelerator.is_main_process)
         for step, (images, labels) in enumerate(bar, start=last_step - len(loader) + 1):
             schedule.before_update(step)
             images, targets = mix(images, labels) if mix else (images, labels)
+            seen += len(labels)
             images = cifar.resized(images, size).to(memory_format=torch.channels_last)
             logits, loss = backward(images, targets)
             if step % 20 == 0 or step == last_step:
@@ -205,9 +198,8 @@ def train(args, accelerator):
             optimizer.zero_grad()
             if ema:
                 ema.update(raw, step=step)
-            counts = (len(labels), (logits.argmax(1) == labels).sum(), loss * len(labels))
-            totals += torch.stack([torch.as_tensor(c, dtype=torch.float32, device=totals.device) for c in counts])
-        seen, hits, loss_sum = accelerator.reduce(totals).tolist()
+            totals += torch.stack([(logits.argmax(1) == labels).sum(), loss * len(labels)])
+        seen, hits, loss_sum = accelerator.reduce(torch.cat([totals.new_tensor([seen]), totals])).tolist()
         entry = {"epoch": epoch, "size": size, "lr": optimizer.param_groups[0]["lr"], "train_loss": loss_sum / seen}
         entry |= {"train_top1": 100 * hits / seen, "train_seconds": round(time.perf_counter() - started, 1)}
 
@@ -223,7 +215,7 @@ def train(args, accelerator):
         schedule.after_epoch(entry)
         log["epochs"].append(entry)
         accelerator.print(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-        save_run(out, parts, log, best, plot)
+        save_run(out, parts, log, best)
 
     # The end: where there is a hold-out, only now is the test set looked at; --test every changes nothing by it.
     if args.holdout or args.keep_best:
@@ -233,7 +225,8 @@ def train(args, accelerator):
         if args.test != "never":
             sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
             log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
-        save_run(out, parts, log, best, plot)
+        save_run(out, parts, log, best)
+    accelerator.on_main_process(run_folder.write_curves)(out, log)
     accelerator.end_training()
 
 

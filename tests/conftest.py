@@ -38,9 +38,9 @@ def _one_thread_and_seed():
 @pytest.fixture
 def train_in_process(monkeypatch):
     """examples/train.py runs in this process: without its picture, which takes longer than a tiny epoch."""
-    import train
+    import run_folder
     from accelerate.state import AcceleratorState
 
-    monkeypatch.setattr(train, "plot", lambda log, path: path.touch())
+    monkeypatch.setattr(run_folder, "draw_curves", lambda log, path: path.touch())
     yield
     AcceleratorState._reset_state(reset_partial_state=True)  # the precision is held for the whole process

@@ -77,6 +77,14 @@ def test_pruning_refuses_what_shows_nothing(options, said, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_pruning_refuses_options_that_it_would_not_use(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        pruning.main(words(PRUNE, "--asam 1 --cutmix 0.5 --out", tmp_path / "run"))
+    assert "--asam, --cutmix: of no effect here" in capsys.readouterr().err.replace(
+        "--cutmix, --asam", "--asam, --cutmix"
+    )
+
+
 # --- schedulers.py
 
 

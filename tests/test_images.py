@@ -75,6 +75,25 @@ def test_augmented_test_images_are_drawn_anew_in_each_epoch_and_again_when_it_is
     assert [labels.tolist() for _, labels in test] == [labels.tolist() for _, labels in loaders(module)[3]]
 
 
+@PATHS
+def test_a_cut_out_image_has_a_square_in_the_mean_colour(module):
+    sampler, train_loader, *_ = loaders(module, "--cutout 0.5 --flip none --crop 0")
+    sampler.epoch = 0
+    holes = (all_images(train_loader) == 0).all(1).flatten(1).sum(1)
+    assert 8 < (holes > 0).sum() < 32  # of 40
+    assert holes.max() == 256
+    assert set(holes[holes > 0].tolist()) <= {high * wide for high in range(8, 17) for wide in range(8, 17)}
+
+
+def test_mixing_ends_where_asked_for(tmp_path, monkeypatch):
+    seen = []
+    mix = train.Mixup.__call__
+    monkeypatch.setattr(train.Mixup, "__call__", lambda self, *batch: seen.append(mix(self, *batch)) or seen[-1])
+    run(tmp_path, TINY, "--epochs 4 --cutmix 1 --mix-until 0.5 --smoothing 0")
+    mixed = [bool((targets.max(1).values < 1).any()) for _, targets in seen]
+    assert mixed == [True] * 4 + [False] * 4
+
+
 def test_the_log_says_that_the_test_images_were_augmented(tmp_path):
     log = run(tmp_path, TINY, "--augment-eval --epochs 1")
     assert log["evaluated_on"] == "augmented test"

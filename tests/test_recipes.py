@@ -1,6 +1,7 @@
 """Claims about the reports' recipes: each runs, as its report says, and a run of it can be stopped and resumed."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,11 @@ def test_without_a_folder_nothing_starts(capsys):
         ("--sched CosineAnealingLR", "did you mean 'CosineAnnealingLR'"),
         ("--sched StepLR", "--warmup 0.2 has no effect on StepLR"),
         ("--sched LambdaLR", "--sched LambdaLR is no scheduler"),
+        ("--sched step", """add --sched-args '{"decay_epochs": ...}'"""),
+        ("--sched multistep", """add --sched-args '{"decay_milestones": ...}'"""),
+        ("--warmup 1", "--warmup 1.0 is a share of the run"),
+        ("--mix-prob 2", "--mix-prob 2.0 is a share; use 0 to 1"),
+        ("--cutmix 1 --batch-size 5", "--batch-size 5 is odd, and images are mixed in pairs"),
         ("--sched-args T_max=3", "--sched-args T_max=3 is no JSON object"),
         ("--opt-args [1]", "--opt-args [1] is no JSON object"),
         ("--recipe R0-sgd --eval-every 2", "use --eval-every 1"),
@@ -253,6 +259,36 @@ def test_the_logged_learning_rates_are_those_of_torchs_own_scheduler(name, argum
         scheduler.step(*([entry[watch]] if name == "ReduceLROnPlateau" else []))
     assert [entry["lr"] for entry in log["epochs"]] == expected
     assert len(set(expected)) > 1
+
+
+def rates(options, updates=10):
+    """The learning rate at each update of a run, of which the first has number 1."""
+    args = options_of(options)
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.lr)
+    schedule, found = recipes.Schedule(args, optimizer, updates), []
+    for step in range(1, updates * args.epochs + 1):
+        schedule.before_update(step)
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+def test_the_rate_rises_to_its_peak_and_falls_from_there_in_a_line_to_zero():
+    found = rates("--lr 0.2 --epochs 10 --warmup 0.2")
+    expected = [0.01 * step for step in range(1, 21)] + [0.2 * (100 - step) / 80 for step in range(21, 101)]
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_cosine_falls_from_the_peak_too():
+    found = rates("--lr 0.2 --epochs 10 --warmup 0.2 --sched cosine")
+    assert found[19] == pytest.approx(0.2)
+    assert found[59] == pytest.approx(0.1)
+    assert max(abs(a - b) for a, b in pairwise(found)) <= 0.0101
+    assert found[-1] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_steps_step():
+    found = rates("""--lr 0.2 --epochs 10 --warmup 0 --sched step --sched-args '{"decay_epochs": 4}'""")
+    assert sorted(set(found), reverse=True) == pytest.approx([0.2, 0.02, 0.002])
 
 
 @pytest.mark.parametrize(("watch", "rates"), [("eval_loss", [1, 1, 1]), ("train_top1", [1, 1, 0.5])])

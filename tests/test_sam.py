@@ -185,7 +185,7 @@ def test_a_radius_changes_the_weights(method, tmp_path):
     "options",
     [
         "--sam 0.05 --clip 1 --mixup 0.4 --ema 0.9",
-        "--asam 1 --fast --erase 0.5 --sizes 16x1",
+        "--asam 1 --fast --cutout 0.5 --sizes 16x1",
         "--sam 0.05 --opt lookahead_momentum --clip-value 0.1",
         "--asam 0.5 --precision bf16 --opt adam --lr 0.001",
     ],

@@ -186,6 +186,13 @@ def test_a_log_of_half_a_run_is_refused_and_the_fast_path_is_not(tmp_path):
         study_of(tmp_path)
 
 
+def test_runs_made_in_different_ways_are_not_compared(tmp_path):
+    write_log(tmp_path / "logs", "R2", [88.0], fast=True)
+    write_log(tmp_path / "logs", "R1", [88.0])
+    with pytest.raises(ValueError, match=r"R2.json has fast True, R1.json False; train all in one way"):
+        study_of(tmp_path)
+
+
 # --- lessons
 
 

@@ -26,7 +26,7 @@ def train_options(out, *more, model_args=TINY):
 
 
 DROPOUT = TINY | {"drop_rate": 0.3, "drop_path_rate": 0.2}
-RANDOM = ["--epochs", 4, "--sizes", "16x1", "--mixup", 0.4, "--cutmix", 1.0, "--erase", 0.5, "--flip", "random"]
+RANDOM = ["--epochs", 4, "--sizes", "16x1", "--mixup", 0.4, "--cutmix", 1.0, "--cutout", 0.5, "--flip", "random"]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path):
 
 
 def test_the_fast_path_resumes_to_the_same_weights_too(tmp_path):
-    options = ["--fast", "--auto-augment", "trivial", "--erase", 0.5, "--epochs", 2]
+    options = ["--fast", "--auto-augment", "trivial", "--cutout", 0.5, "--epochs", 2]
     run("train.py", *train_options(tmp_path / "whole", *options))
     kill_after_an_epoch(start("train.py", *train_options(tmp_path / "parts", *options)), tmp_path / "parts")
     run("train.py", *train_options(tmp_path / "parts", *options, "--resume"))
@@ -223,7 +223,7 @@ def test_the_test_set_can_be_left_alone(tmp_path):
     "path",
     [
         ["--auto-augment", "rand-m6-n2"],
-        ["--fast", "--auto-augment", "trivial", "--erase", 1],
+        ["--fast", "--auto-augment", "trivial", "--cutout", 1],
         ["--fast", "--asam", 0.5, "--clip", 1],  # by the sharpness of the whole batch, not of each process's share
     ],
     ids=["usual", "fast", "asam"],
