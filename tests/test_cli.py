@@ -1,13 +1,16 @@
 """`python -m budgetnets` does what the library does, and says what is wrong in one line."""
 
+import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import pytest
 from PIL import Image
 
 import budgetnets
-from budgetnets.cli import main
+from budgetnets.cli import CLOSED_PIPE, main
 from budgetnets.variants import VARIANTS
 
 HAS_WEIGHTS = bool(VARIANTS["resnet9_cifar"].weights)
@@ -17,6 +20,62 @@ def test_it_runs_as_a_module():
     result = subprocess.run([sys.executable, "-m", "budgetnets", "list"], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert all(name in result.stdout for name in budgetnets.list_models())
+
+
+def test_a_reader_who_has_seen_enough_ends_it_quietly():
+    """The read end is closed before anything is written, as by a `head` that has gone."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "budgetnets", "list"]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (CLOSED_PIPE, "")
+
+
+@pytest.mark.parametrize("number", ["2000000", "2e6", "2_000_000"])
+def test_every_command_reads_counts_alike(capsys, number):
+    assert main(["list", "--max-params", number]) == 0
+    assert "seresnet20_cifar" in capsys.readouterr().out
+    assert main(["count", "seresnet20_cifar", "--max-params", number]) == 0
+    assert main(["search", "--max-params", number, "--objective", "params", "-N", "2", "-B", "1", "-C", "8"]) == 0
+
+
+@pytest.mark.parametrize("number", ["5M", "2.5", "nan", "inf"])
+@pytest.mark.parametrize("command", ["list", "count", "search"])
+def test_counts_that_are_no_whole_numbers_are_refused(capsys, command, number):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--max-params", number])
+    assert caught.value.code == 2
+    assert f"'{number}' is not a whole number; write one such as 5000000 or 5e6" in capsys.readouterr().err
+
+
+def test_a_search_takes_choices_for_all_layers_and_for_each(capsys):
+    common = ["search", "--objective", "params", "-C", "8", "-F", "3", "-K", "1", "-P", "1", "--growth", "1"]
+    assert main([*common, "--se", "none", "-N", "3", "-B", "2,1/1/2"]) == 0
+    options = {"objective": "params", "C": 8, "F": 3, "K": 1, "P": 1, "growth": 1, "se": None, "N": 3}
+    assert capsys.readouterr().out.strip() == str(budgetnets.search(B=[2, [1, 1, 2]], **options))
+
+
+@pytest.mark.parametrize("letter", ["B", "C", "F", "K"])
+def test_a_choice_given_twice_is_answered_with_how_to_write_one_for_each_layer(capsys, letter):
+    with pytest.raises(SystemExit) as caught:
+        main(["search", f"-{letter}", "3,3"])
+    assert caught.value.code == 2
+    assert "'3,3' has a choice twice; with a number for each layer it is 3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("choices", ["a", "1,", "1//2", "1/1.5", "[1,2]"])
+def test_choices_that_are_no_integers_are_refused(capsys, choices):
+    with pytest.raises(SystemExit) as caught:
+        main(["search", "-B", choices])
+    assert caught.value.code == 2
+    assert f"{choices!r} is not a list of integers such as 1,2 or 1/1/2" in capsys.readouterr().err
+
+
+def test_the_help_of_the_search_says_how_choices_are_written(capsys):
+    with pytest.raises(SystemExit):
+        main(["search", "--help"])
+    assert "or a number for each: -B 2,1/1/2 is two blocks in all layers" in " ".join(capsys.readouterr().out.split())
 
 
 def test_list_filters(capsys):
@@ -84,6 +143,38 @@ def test_classify_answers_for_each_image_and_names_the_bad_one(tmp_path, capsys)
     captured = capsys.readouterr()
     assert str(good) in captured.out
     assert str(bad) in captured.err
+
+
+def write_bomb(path):
+    """Write a PNG of a few bytes that claims 30,000 x 30,000 pixels, which PIL refuses with an error of its own."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_classify_takes_a_network_of_ones_own_and_goes_on_after_any_bad_image(tmp_path, capsys, in_chans):
+    model = budgetnets.build_resnet(2, 1, 8, num_classes=2, in_chans=in_chans)
+    named = budgetnets.save_pretrained(model, tmp_path / "named", class_names=["cat", "dog"])
+    unnamed = budgetnets.save_pretrained(model, tmp_path / "unnamed")
+    bomb, good = tmp_path / "bomb.png", tmp_path / "good.png"
+    write_bomb(bomb)
+    Image.new("RGB", (50, 40), "red").save(good)
+    for folder, names in (named, {"cat", "dog"}), (unnamed, {"class 0", "class 1"}):
+        assert main(["classify", str(bomb), str(good), "--model", f"local-dir:{folder}"]) == 2
+        captured = capsys.readouterr()
+        assert f"{bomb} cannot be read as an image" in captured.err
+        answers = captured.out.removeprefix(f"{good}: ").strip().split(", ")
+        assert {answer.rsplit(" ", 2)[0] for answer in answers} == names
+
+
+def test_classify_refuses_a_network_without_a_classifier(tmp_path, capsys):
+    folder = budgetnets.save_pretrained(budgetnets.build_resnet(2, 1, 8, num_classes=0), tmp_path / "net")
+    assert main(["classify", "x.png", "--model", f"local-dir:{folder}"]) == 2
+    assert "has no classifier (num_classes=0)" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not HAS_WEIGHTS, reason="not trained yet")

@@ -2,19 +2,23 @@
 
 import builtins
 import json
+import logging
+import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import CIFAR10
 
 import budgetnets
 from budgetnets import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, build_resnet, export_onnx
-from budgetnets.export import ExportError
+from budgetnets.export import ExportError, WithNormalization, _quiet, _write, export_graph
 from budgetnets.quantization import generated_images, read_int8_card
 from budgetnets.variants import VARIANTS
 
@@ -92,13 +96,22 @@ def test_the_file_takes_any_batch_or_exactly_one(tmp_path):
 
 
 def test_without_normalization_the_file_takes_what_the_network_takes(tmp_path):
-    model = small(in_chans=1)  # its mean and std are of three channels
-    with pytest.raises(ValueError, match="normalize=True needs mean and std of 1 channels"):
+    model = small(in_chans=2)  # its mean and std are of three channels
+    with pytest.raises(ValueError, match="normalize=True needs mean and std of 2 channels"):
         export_onnx(model, tmp_path / "net.onnx")
     model = small()
     export_onnx(model, tmp_path / "net.onnx", normalize=False)
     with torch.inference_mode():
         assert close(logits(tmp_path / "net.onnx", normalized(PHOTOS)), model(normalized(PHOTOS)))
+
+
+def test_the_file_of_a_network_of_one_channel_normalizes_as_its_transform_does(tmp_path):
+    model = small(in_chans=1)
+    export_onnx(model, tmp_path / "net.onnx")
+    grey = PHOTOS[:1, :1]
+    picture = Image.fromarray(grey[0, 0].numpy())
+    with torch.inference_mode():
+        assert close(logits(tmp_path / "net.onnx", grey), model(budgetnets.transforms(model)(picture)[None]))
 
 
 def test_the_file_says_what_it_is(tmp_path):
@@ -130,8 +143,6 @@ def test_int8_is_smaller_agrees_and_keeps_the_network_as_it_was(tmp_path):
 
 
 def test_calibration_comes_from_an_array_a_loader_or_a_folder_with_the_same_result(tmp_path):
-    from PIL import Image
-
     (tmp_path / "photos" / "a").mkdir(parents=True)
     for i, photo in enumerate(PHOTOS):
         Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / "photos" / "a" / f"{i:02}.png")
@@ -151,7 +162,10 @@ BAD_CALIBRATION = [
     (PHOTOS[:, :1], ValueError, r"shape \[40, 1, 32, 32\]"),
     (PHOTOS[0], ValueError, r"shape \[3, 32, 32\]"),
     (PHOTOS[:5], ValueError, "5 images; give at least 16"),
+    (torch.tensor(3, dtype=torch.uint8), ValueError, r"shape \[\]; give uint8 images"),
     ([], ValueError, "0 images"),
+    ([()], TypeError, "holds a tuple; give uint8 images"),
+    ([[]], TypeError, "holds a list"),
     ([["cat.png"]], TypeError, "holds a str"),
     (3, TypeError, "calibration is a int"),
     ({"images": PHOTOS}, TypeError, "calibration is a dict"),
@@ -202,6 +216,45 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path):
     assert (tmp_path / "net.onnx").read_bytes() == b"the old file"
 
 
+def test_files_written_to_one_path_at_the_same_time_do_not_meet(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def while_another_writes(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        _write(tmp_path / "net.onnx", b"another's")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", while_another_writes)
+    _write(tmp_path / "net.onnx", b"the last")
+    assert (tmp_path / "net.onnx").read_bytes() == b"the last"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "any").touch()
+    _write(tmp_path / "net.onnx", b"a file")
+    assert (tmp_path / "net.onnx").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_exports_that_overlap_leave_the_logs_as_they_were():
+    entered, leave = threading.Event(), threading.Event()
+
+    def another():
+        with _quiet():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=another)
+    before = logging.root.manager.disable
+    with _quiet():
+        thread.start()
+        assert not entered.wait(0.2)
+    leave.set()
+    thread.join()
+    assert entered.is_set()
+    assert logging.root.manager.disable == before
+
+
 def test_a_network_that_torch_cannot_export_says_so(tmp_path):
     class Odd(torch.nn.Module):
         def forward(self, x):
@@ -237,6 +290,26 @@ def test_a_named_variant_needs_no_calibration(name, tmp_path):
     said = {entry.key: entry.value for entry in onnx.load(report.path).metadata_props}
     assert json.loads(said["class_names"]) == list(CIFAR10_CLASSES)
     assert weights.sha256 in said["source"]
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_a_named_variant_in_int8_may_take_normalized_images(name, tmp_path):
+    raw = export_onnx(name, tmp_path / "raw.onnx", int8=True)
+    report = export_onnx(name, tmp_path / "normalized.onnx", int8=True, normalize=False)
+    assert report.top1 == raw.top1
+    found, expected = logits(report.path, normalized(PHOTOS)), logits(raw.path, PHOTOS)
+    assert (found - expected).abs().max() <= 0.02 * expected.abs().max()
+    assert torch.equal(found.argmax(1), expected.argmax(1))
+
+
+def test_the_names_on_a_card_are_those_of_the_graph_without_normalization():
+    raw, plain = (
+        {node.name: node.op_type for node in export_graph(WithNormalization(small(se="block"), normalize)).graph.node}
+        for normalize in (True, False)
+    )
+    assert "mul1" in plain
+    assert raw.items() - plain.items() == {("cast0", "Cast"), ("mul0", "Mul"), ("sub0", "Sub")}
+    assert plain.items() <= raw.items()
 
 
 @pytest.mark.slow

@@ -13,9 +13,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
+from test_weights import NAME, TRAINED, fill_cache, needs_weights
 
 import budgetnets
-from budgetnets import WeightsError, WeightsIntegrity, WeightsMismatch, build_resnet, save_pretrained
+from budgetnets import (
+    WeightsError,
+    WeightsIntegrity,
+    WeightsMismatch,
+    WeightsUnavailable,
+    build_resnet,
+    save_pretrained,
+)
 
 MODEL = build_resnet(2, 1, [4, 6], num_classes=3).eval()
 CONTENT = save(MODEL.state_dict())
@@ -66,6 +74,88 @@ def test_a_damaged_file_is_refused_with_its_place(folder, damage, num_classes, c
         create(f"local-dir:{folder}", pretrained=True, num_classes=num_classes)
     assert str(folder) in str(caught.value)
     assert "again" in str(caught.value)
+
+
+def by_checkpoint_path(name, path):
+    return budgetnets.create(name, checkpoint_path=path)  # timm's own door reads it after ours has been left
+
+
+def by_overlay(name, path):
+    return budgetnets.create(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
+
+
+def by_timms_overlay(name, path):
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
+
+
+EACH_WAY = pytest.mark.parametrize("load", [by_checkpoint_path, by_overlay, by_timms_overlay])
+HTML = DAMAGED["HTML"]
+
+
+@EACH_WAY
+@pytest.mark.parametrize("content", [b"", HTML, CONTENT[:-10]], ids=["empty", "HTML", "truncated"])
+@pytest.mark.parametrize("filename", ["net.safetensors", "net.pth"])
+def test_a_damaged_file_that_the_caller_names_is_refused_by_its_name(tmp_path, load, content, filename):
+    path = tmp_path / filename
+    path.write_bytes(content)
+    with pytest.raises(WeightsIntegrity, match=r"resnet9_cifar: .*again") as caught:
+        load("resnet9_cifar", path)
+    assert str(path) in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # torch would advise to unpickle what it cannot read
+
+
+@EACH_WAY
+def test_a_file_that_is_not_there_is_named(tmp_path, load):
+    with pytest.raises(WeightsUnavailable, match=r"resnet9_cifar: there is no weight file at .*nothing.pth"):
+        load("resnet9_cifar", tmp_path / "nothing.pth")
+
+
+@EACH_WAY
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (MODEL.state_dict(), "is not for this network: .* missing names"),
+        ({"epoch": 3, "net": MODEL.state_dict()}, "is no state dict: 'epoch' is a int"),
+        ({}, "it is empty"),
+    ],
+    ids=["another network", "a checkpoint of another form", "empty"],
+)
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, load, content, message):
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(WeightsMismatch, match=f"resnet9_cifar.*{message}"):
+        load("resnet9_cifar", tmp_path / "net.pth")
+
+
+def test_a_checkpoint_with_other_classes_is_refused(tmp_path):
+    torch.save(timm.create_model("seresnet20_cifar").state_dict(), tmp_path / "net.pth")
+    with pytest.raises(WeightsMismatch, match=r"net.pth: head.\w+ has shape \(10,"):
+        budgetnets.create("seresnet20_cifar", num_classes=5, checkpoint_path=tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
+def test_a_folder_without_a_readable_weight_file_says_which(folder, create):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsUnavailable, match=f"there is no weight file at {folder}"):
+        create(f"local-dir:{folder}", pretrained=True)
+    (folder / "net.pth").write_bytes(b"")
+    with pytest.raises(WeightsIntegrity, match=str(folder)):
+        create(f"local-dir:{folder}", pretrained=True)
+
+
+@needs_weights
+@pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_damaged_cache_that_cannot_be_healed_offline_is_named(tmp_path, monkeypatch, create, offline):
+    monkeypatch.setenv("BUDGETNETS_WEIGHTS", "hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    options = {"cache_dir": str(tmp_path)} | ({} if offline else {"local_files_only": True})
+    cached = fill_cache(tmp_path, *TRAINED[0])
+    create(NAME, pretrained=True, **options)
+    cached.write_bytes(cached.read_bytes()[:-1] + b"?")
+    with pytest.raises(WeightsIntegrity) as caught:
+        create(NAME, pretrained=True, **options)
+    for part in (f"{NAME}.{TRAINED[0][1].tag}", str(cached), "Delete it", "HF_HUB_OFFLINE"):
+        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
@@ -122,6 +212,40 @@ def test_a_hostile_configuration_is_refused_before_anything_is_allocated(folder,
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(error, match=message):
         timm.create_model(f"local-dir:{folder}", pretrained=True)
+
+
+def test_a_rate_beyond_all_floats_is_out_of_range():
+    with pytest.raises(ValueError, match=r"drop_rate=10+ is out of range; use a number from 0 to 1"):
+        build_resnet(2, 1, 4, drop_rate=10**400)
+
+
+BROKEN = {
+    "no JSON": ("{bad", "JSONDecodeError"),
+    "nested too deep": ("[" * 100_000, "RecursionError"),
+    "no object": ("[]", "TypeError"),
+    "empty": ("{}", "architecture"),
+    "no name": ('{"architecture": 5, "pretrained_cfg": {}}', "architecture=5 is none of timm's"),
+    "unknown name": ('{"architecture": "resnet9", "pretrained_cfg": {}}', "architecture='resnet9' is none of timm's"),
+    "no configuration": ('{"architecture": "budget_resnet", "pretrained_cfg": 1}', "int"),
+    "short input size": ('{"architecture": "budget_resnet", "pretrained_cfg": {"input_size": [3]}}', "input_size="),
+    "unknown key": ('{"architecture": "budget_resnet", "pretrained_cfg": {"zzz": 1}}', "zzz"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_broken_configuration_is_refused_with_its_place(folder, fault, pretrained):
+    text, message = BROKEN[fault]
+    (folder / "config.json").write_text(text)
+    with pytest.raises(WeightsIntegrity, match=message) as caught:
+        budgetnets.create(f"local-dir:{folder}", pretrained=pretrained)
+    assert str(folder / "config.json") in str(caught.value)
+    assert "again" in str(caught.value)
+
+
+def test_a_folder_without_a_configuration_says_so(tmp_path):
+    with pytest.raises(WeightsUnavailable, match=f"there is no {tmp_path / 'config.json'}; give a folder"):
+        budgetnets.create(f"local-dir:{tmp_path}")
 
 
 @given(st.integers(0, len(CONTENT) - 1), st.binary(min_size=1, max_size=8))

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 from family import specs
 from hypothesis import given, settings
@@ -75,8 +76,6 @@ def test_a_copy_can_be_compiled_exported_and_optimized_again():
 
 def test_what_is_wrong_is_said():
     model = build_resnet(1, 1, 8)
-    with pytest.raises(TypeError, match="must be a network"):
-        optimize_for_inference("resnet9_cifar")
     with pytest.raises(ValueError, match=r"torch.float16 is not offered; use one of torch.float32, torch.bfloat16"):
         optimize_for_inference(model, torch.float16)
     fast = optimize_for_inference(model)
@@ -85,6 +84,20 @@ def test_what_is_wrong_is_said():
     with pytest.raises(TypeError, match="normalized floats"):
         fast(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert isinstance(fast.eval(), InferenceNet)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: "resnet9_cifar",
+        lambda: timm.create_model("resnetv2_18"),  # its norms come before its convolutions
+        lambda: budgetnets.create("seresnet20_cifar", features_only=True),
+        lambda: torch.compile(build_resnet(1, 1, 8)),
+    ],
+)
+def test_only_a_network_of_the_family_is_taken(other):
+    with pytest.raises(TypeError, match=r"it must be a network made by .* \(not its features, a compiled copy or"):
+        optimize_for_inference(other())
 
 
 def test_norms_that_depend_on_the_image_stay():

@@ -30,6 +30,10 @@ def small(**options):
     return build_resnet(3, [1, 2, 1], [8, 12, 16], **options).eval()
 
 
+def drop_path_rates(model):
+    return [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage]
+
+
 IMAGES = torch.randn(2, 3, 32, 32)
 
 
@@ -127,8 +131,7 @@ def test_dropout_stands_where_the_options_say():
     model = build_resnet(2, 2, 8, drop_rate=0.3, block_drop_rate=0.2, drop_path_rate=0.5)
     assert model.head_drop.p == 0.3
     assert [block.drop.p for stage in model.stages for block in stage] == [0.2] * 4
-    rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage]
-    assert rates == pytest.approx([0, 0.5 / 3, 1 / 3, 0.5])
+    assert drop_path_rates(model) == pytest.approx([0, 0.5 / 3, 1 / 3, 0.5])
     block = BasicBlock(8, 8, drop=1.0).train()
     assert not block(torch.randn(2, 8, 4, 4)).any()  # after the final activation nothing is left
 
@@ -196,6 +199,13 @@ def test_pruning_leaves_the_spec_of_what_is_left():
     assert torch.equal(model.forward_features(IMAGES), taps[2])
     model.prune_intermediate_layers([0])
     assert model.spec is None
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_pruning_leaves_the_blocks_their_stochastic_depth_and_the_spec_says_so(last):
+    model = small(drop_path_rate=0.3)
+    model.prune_intermediate_layers([last])
+    assert drop_path_rates(BudgetResNet(model.spec)) == pytest.approx(drop_path_rates(model))
 
 
 @pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])

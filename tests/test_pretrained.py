@@ -75,6 +75,21 @@ def test_verify_says_what_is_wrong_with_its_arguments(tmp_path):
         read_test_set(tmp_path)
 
 
+@pytest.mark.skipif(not TRAINED, reason="no variant has weights yet")
+@pytest.mark.parametrize(("batch_size", "error"), [(0, ValueError), (-5, ValueError), (1.5, TypeError)])
+def test_verify_takes_no_batch_of_nothing(tmp_path, batch_size, error):
+    with pytest.raises(error, match=f"batch_size={batch_size} "):
+        budgetnets.verify(TRAINED[0], tmp_path, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    ("budget", "error"), [("5M", TypeError), (5e6, TypeError), (True, TypeError), (-3, ValueError)]
+)
+def test_a_budget_that_is_none_lists_nothing_silently(budget, error):
+    with pytest.raises(error, match=f"max_params={budget!r} "):
+        budgetnets.list_models(max_params=budget)
+
+
 def test_a_verification_that_differs_says_by_how_much():
     found = Verification(
         "x.y", "0" * 64, correct=9300, total=10_000, top1=93.0, listed_top1=93.5, calibration_error=1.0, seconds=1.0
@@ -114,3 +129,18 @@ def test_transforms_come_from_a_network_too_and_can_be_pickled():
     assert transform(Image.new("L", (100, 60))).shape == (3, 48, 48)
     with pytest.raises(TypeError, match="no pretrained_cfg"):
         budgetnets.transforms(torch.nn.Linear(1, 1))
+
+
+def test_a_network_built_for_another_size_gets_its_images_in_that_size(tmp_path):
+    picture = Image.new("RGB", (100, 60))
+    model = budgetnets.create("seresnet20_cifar", input_size=64)
+    assert budgetnets.transforms(model)(picture).shape == (3, 64, 64)
+    assert model.pretrained_cfg["pool_size"] == (model.spec.final_size,) * 2
+    maps = budgetnets.create("seresnet20_cifar", input_size=64, features_only=True)
+    assert budgetnets.transforms(maps)(picture).shape == (3, 64, 64)
+    folder = budgetnets.save_pretrained(budgetnets.build_resnet(2, 1, 8), tmp_path)
+    larger = budgetnets.create(f"local-dir:{folder}", input_size=64)
+    assert budgetnets.transforms(larger)(picture).shape == (3, 64, 64)
+    # What the caller says of the images themselves stands.
+    said = budgetnets.create("seresnet20_cifar", input_size=64, pretrained_cfg_overlay={"input_size": (3, 56, 56)})
+    assert budgetnets.transforms(said)(picture).shape == (3, 56, 56)

@@ -1,9 +1,11 @@
 """Networks are published and come back equal, through the Hub's and timm's own clients, on a Hub on loopback."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
@@ -12,7 +14,7 @@ from hub_server import Hub
 from safetensors.torch import load_file
 
 import budgetnets
-from budgetnets import build_resnet, release, save_pretrained
+from budgetnets import WeightsMismatch, build_resnet, publish, release, save_pretrained
 from budgetnets.variants import VARIANTS
 from budgetnets.weights import bundled_path
 
@@ -53,6 +55,120 @@ def test_a_custom_network_is_written_in_the_hubs_layout_and_comes_back_equal(tmp
         assert again.spec == model.spec
 
 
+def pruned(model):
+    model.prune_intermediate_layers([2])
+    return model
+
+
+def with_classifier(model, num_classes, global_pool=None):
+    model.reset_classifier(num_classes, global_pool)
+    return model
+
+
+RATES = {"drop_rate": 0.3, "block_drop_rate": 0.1, "drop_path_rate": 0.2}
+CHANGED = {
+    "pruned": lambda: pruned(build_resnet(3, 1, [8, 16, 32], drop_path_rate=0.2)),
+    "pruned, with a classifier": lambda: with_classifier(pruned(build_resnet(3, 1, [8, 16, 32])), 10),
+    "a pruned variant": lambda: pruned(budgetnets.create("seresnet20_cifar", act="elu")),
+    "another pool": lambda: with_classifier(build_resnet(3, 1, [8, 16, 32]), 5, "max"),
+    "a pool of twice the width": lambda: with_classifier(build_resnet(3, 1, [8, 16, 32]), 5, "catavgmax"),
+    "a grid and twice the width": lambda: with_classifier(build_resnet(3, 1, 8, P=4), 5, "catavgmax"),
+    "no pool": lambda: with_classifier(build_resnet(3, 1, [8, 16, 32]), 0, ""),
+    "dropout": lambda: build_resnet(3, 1, [8, 16, 32], **RATES),
+    "a variant's dropout": lambda: budgetnets.create("seresnet20_cifar", **RATES),
+    "a variant for other images": lambda: budgetnets.create("seresnet20_cifar", input_size=64, strides=[1, 2, 4]),
+}
+
+
+@pytest.mark.parametrize("make", CHANGED.values(), ids=list(CHANGED))
+def test_what_was_changed_after_it_was_built_comes_back_too(tmp_path, make):
+    model = make().eval()
+    save_pretrained(model, tmp_path)
+    for create in (budgetnets.create, timm.create_model):
+        again = create(f"local-dir:{tmp_path}", pretrained=True).eval()
+        assert again.spec == model.spec
+        assert torch.equal(again(IMAGES), model(IMAGES))
+
+
+def test_a_saved_network_takes_another_classifier_whatever_its_pool_was(tmp_path):
+    model = with_classifier(build_resnet(3, 1, [8, 16, 32]), 5, "catavgmax").eval()
+    save_pretrained(model, tmp_path)
+    again = budgetnets.create(f"local-dir:{tmp_path}", pretrained=True, num_classes=2, global_pool="avg")
+    assert again(IMAGES).shape == (2, 2)
+    assert torch.equal(again.forward_features(IMAGES), model.forward_features(IMAGES))
+    with pytest.raises(WeightsMismatch, match=r"head.weight has shape \(5, 64\), the network's is \(5, 32\)"):
+        budgetnets.create(f"local-dir:{tmp_path}", pretrained=True, global_pool="avg")
+
+
+@pytest.mark.parametrize(("p", "side"), [(None, 12), (8, 12), (4, 4)])
+def test_a_saved_network_is_loaded_for_other_images_with_the_pool_that_it_had(tmp_path, p, side):
+    model = build_resnet(3, 1, [8, 16, 32], P=p, num_classes=0)
+    save_pretrained(model, tmp_path)
+    larger = budgetnets.create(f"local-dir:{tmp_path}", pretrained=True, input_size=48)
+    assert larger.spec == model.spec.replace(input_size=48)
+    assert larger.spec.pool_size == side
+
+
+@needs_weights
+def test_a_trained_network_is_saved_without_where_its_weights_came_from(tmp_path):
+    row, _ = TRAINED[0]
+    model = budgetnets.create(row.name, pretrained=True, local_files_only=True)
+    config = json.loads((save_pretrained(model, tmp_path) / "config.json").read_text())
+    assert config["architecture"] == row.name
+    assert config["model_args"].keys() == {"num_classes", "in_chans", "global_pool"}
+
+
+def test_saving_draws_no_random_numbers(tmp_path):
+    model = build_resnet(2, 1, 8)
+    before = torch.get_rng_state()
+    save_pretrained(model, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def changed_by_hand(how):
+    model = build_resnet(2, 1, 8)
+    if how == "diverged":
+        torch.nn.init.constant_(model.head.bias, float("nan"))
+    if how == "another classifier":
+        model.head = torch.nn.Linear(8, 3)
+    if how == "another activation's parameters":
+        model.stem.act = torch.nn.PReLU()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("diverged", "head.bias has values that are not finite"),
+        ("another classifier", r"head.bias has shape \(3,\)"),
+        ("another activation's parameters", "1 unexpected names"),
+    ],
+)
+def test_what_would_not_come_back_is_refused_and_nothing_is_written(tmp_path, how, message):
+    with pytest.raises(WeightsMismatch, match=f"nothing was written; .*without layers changed by hand.*{message}"):
+        save_pretrained(changed_by_hand(how), tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+def test_several_writers_of_one_folder_leave_whole_files_alone(tmp_path):
+    models = [build_resnet(1, 1, 4) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda model: save_pretrained(model, tmp_path), models * 6))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    written = budgetnets.create(f"local-dir:{tmp_path}", pretrained=True).head.weight
+    assert any(torch.equal(written, model.head.weight) for model in models)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        save_pretrained(build_resnet(1, 1, 4), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_card_of_a_custom_network_is_true_and_its_snippet_runs(tmp_path, capsys):
     from huggingface_hub import ModelCard
 
@@ -80,7 +196,14 @@ def test_the_card_of_a_custom_network_is_true_and_its_snippet_runs(tmp_path, cap
         (torch.nn.Linear(1, 1), {}, TypeError, "Linear is no network of the family"),
         ("features", {}, TypeError, "no features_only network"),
         (build_resnet(2, 1, 8), {"class_names": ["a"]}, ValueError, "1 class names for 10 classes"),
+        (build_resnet(2, 1, 8, num_classes=3), {"class_names": "cat"}, TypeError, "class_names='cat' must be a list"),
+        (build_resnet(2, 1, 8, num_classes=2), {"class_names": [0, 1]}, TypeError, r"class_names=\[0, 1\] must be a"),
+        (build_resnet(2, 1, 8, num_classes=2), {"class_names": {"a", "b"}}, TypeError, "must be a list of strings"),
+        (build_resnet(2, 1, 8), {"class_names": 10}, TypeError, "class_names=10 must be a list"),
         (build_resnet(2, 1, 8), {"top1": 101}, ValueError, "top1=101"),
+        (build_resnet(2, 1, 8), {"top1": float("nan")}, ValueError, "top1=nan"),
+        (build_resnet(2, 1, 8), {"top1": "93"}, TypeError, "top1='93' must be a number"),
+        (build_resnet(2, 1, 8), {"top1": True}, TypeError, "top1=True must be a number"),
     ],
 )
 def test_what_cannot_be_saved_is_refused_and_nothing_is_written(tmp_path, model, options, error, message):
@@ -145,6 +268,14 @@ def test_a_release_is_checked_before_anything_leaves_the_machine(tmp_path):
         ):
             assert part in text
         assert load_file(folder / "model.safetensors").keys() == timm.create_model(row.name).state_dict().keys()
+
+
+@needs_weights
+def test_a_release_leaves_out_what_is_on_the_hub_alone(tmp_path, monkeypatch):
+    row, card = TRAINED[0]
+    on_the_hub = dataclasses.replace(card, tag="other_c10", bundled=False)
+    monkeypatch.setattr(publish, "VARIANTS", {row.name: dataclasses.replace(row, weights=(card, on_the_hub))})
+    assert [folder.name for folder in release(tmp_path)] == [f"{row.name}.{card.tag}"]
 
 
 @needs_weights

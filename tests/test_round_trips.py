@@ -43,6 +43,17 @@ def test_a_variant_goes_through_torch_export_and_back_for_any_batch(name):
 
 @pytest.mark.parametrize("name", IN_BUDGET)
 @torch.no_grad()
+def test_a_variant_is_saved_under_its_name_and_comes_back_with_its_options(name, tmp_path):
+    model = budgetnets.create(name, act="elu", drop_rate=0.3, drop_path_rate=0.2, input_size=64).eval()
+    budgetnets.save_pretrained(model, tmp_path)
+    again = budgetnets.create(f"local-dir:{tmp_path}", pretrained=True)
+    assert again.spec == model.spec
+    assert again.pretrained_cfg["architecture"] == name
+    assert torch.equal(again(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize("name", IN_BUDGET)
+@torch.no_grad()
 def test_a_variant_within_the_budget_can_be_compiled(name):
     model = budgetnets.create(name).eval()
     torch._dynamo.reset()

@@ -236,6 +236,12 @@ def test_where_nothing_is_fast_enough_the_fastest_is_named(monkeypatch):
         search(max_latency=0.001, **SMALL, objective="params", limit=1)
 
 
+def test_the_limit_that_is_advised_is_one_that_search_takes(monkeypatch):
+    monkeypatch.setattr(searching, "measure_latency", lambda spec: count_macs(spec) / 1e6)
+    with pytest.raises(ValueError, match=r"add a limit such as max_macs=1$"):
+        search(max_latency=1e-9, **SMALL, objective="params", limit=1)
+
+
 def test_latency_tells_a_large_network_from_a_small_one():
     small, large = ResNetSpec((1,), (2,), input_size=8), ResNetSpec((2, 2), (64, 64))
     assert 0 < 3 * measure_latency(small, rounds=5) < measure_latency(large, rounds=5)
@@ -253,6 +259,16 @@ def test_measuring_leaves_everything_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("accelerator", "waits"), [("cpu", 5), ("mps", 0), (None, 0)])
+def test_each_run_on_an_accelerator_of_any_kind_is_waited_for(accelerator, waits, monkeypatch):
+    waited = []
+    device = accelerator and torch.device(accelerator)  # the CPU stands in for one, as far as the images are on it
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    measure_latency(torch.nn.Linear(3, 2), image=torch.zeros(1, 3), rounds=2, warmup=1)
+    assert waited == [torch.device("cpu")] * waits
 
 
 def test_any_model_is_measured_on_an_image_of_its_own():

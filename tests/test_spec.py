@@ -69,6 +69,23 @@ def test_without_p_the_pool_takes_the_real_final_map():
     assert ResNetSpec.from_letters(3, 1, 8, input_size=33).pool_size == 9
 
 
+@pytest.mark.parametrize(
+    ("change", "side"), [({"input_size": 16}, 4), ({"input_size": 64}, 16), ({"strides": [1, 2, 4]}, 4), ({}, 8)]
+)
+@pytest.mark.parametrize("p", [None, 8])
+def test_a_pool_over_the_whole_map_stays_one_whatever_the_maps_side_becomes(change, side, p):
+    spec = ResNetSpec.from_letters(3, 1, [8, 16, 32], P=p)
+    assert spec.replace(**change).pool_size == side
+    assert budgetnets.count_params(spec, **change) == budgetnets.count_params(3, 1, [8, 16, 32], **change) == 19_954
+
+
+def test_a_smaller_pool_keeps_its_side():
+    spec = ResNetSpec.from_letters(3, 1, 8, P=4)
+    assert spec.replace(input_size=64).pool_size == 4
+    with pytest.raises(ValueError, match="P=4 does not divide the final 6x6 map"):
+        spec.replace(input_size=24)
+
+
 def test_a_spec_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         make().num_classes = 5

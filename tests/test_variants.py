@@ -1,5 +1,6 @@
 """The table: every row is what the report counted, builds, and is at home in timm. A new row is tested by itself."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -104,6 +105,20 @@ def test_a_card_says_all_that_is_known(row):
     for part in (row.name, f"{row.params:,}", *row.report.split(", "), *(f"{r.top1:g} %" for r in row.reported)):
         assert part in text
     assert ("not trained yet" in text) == (not row.weights)
+
+
+@ROWS
+def test_a_card_can_be_a_key_and_a_plain_dictionary(row):
+    card = budgetnets.card(row.name)
+    assert {card: row.name}[budgetnets.card(row.name)] == row.name
+    assert json.loads(json.dumps(dataclasses.asdict(card)))["params"] == row.params
+
+
+@pytest.mark.parametrize("options", [{"input_size": 64}, {"input_size": 24}, {"strides": [1, 2, 4]}])
+def test_a_variant_for_other_images_keeps_its_global_pool_and_its_parameters(options):
+    model = timm.create_model("seresnet20_cifar", **options)
+    assert model.spec.grid == 1
+    assert sum(p.numel() for p in model.parameters()) == VARIANTS["seresnet20_cifar"].params
 
 
 def test_a_fixed_architecture_refuses_letters_and_unknown_options():

@@ -158,6 +158,39 @@ def test_bundled_never_touches_the_network_even_when_the_file_is_missing(elsewhe
         budgetnets.create(NAME, pretrained=True)
 
 
+def as_overlay(config):
+    return {"pretrained_cfg_overlay": {"hf_hub_id": config.hf_hub_id}}
+
+
+def as_object(config):
+    return {"pretrained_cfg": config}
+
+
+def as_dictionary(config):
+    return {"pretrained_cfg": config.to_dict()}
+
+
+@needs_weights
+@pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
+@pytest.mark.parametrize("given", [as_overlay, as_object, as_dictionary])
+def test_timms_copy_of_a_registered_configuration_means_the_verified_weights(elsewhere, monkeypatch, create, given):
+    monkeypatch.setenv("BUDGETNETS_WEIGHTS", "bundled")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    row, card = TRAINED[0]
+    arguments = given(timm.models.get_pretrained_cfg(f"{row.name}.{card.tag}"))
+    model = create(NAME, pretrained=True, **arguments)
+    right = load_file(elsewhere)
+    assert all(torch.equal(right[name].to(t.dtype), t) for name, t in model.state_dict().items())
+    assert model.class_names == card.classes
+    again = create(NAME, pretrained=True, pretrained_cfg=model.pretrained_cfg)
+    assert torch.equal(again.stem.conv.weight, model.stem.conv.weight)
+    with pytest.raises(WeightsMismatch, match="is not for this network"):
+        create(UNTRAINED[0], pretrained=True, **arguments)
+    elsewhere.write_bytes(elsewhere.read_bytes()[:-1] + b"?")
+    with pytest.raises(WeightsIntegrity, match=NAME):
+        create(NAME, pretrained=True, **arguments)
+
+
 def in_a_process(program, tmp_path, **environment):
     """Run in a process of its own: the Hub's client reads its address and cache when it is imported."""
     environment = {
@@ -179,6 +212,18 @@ def test_hub_never_uses_the_bundled_file(tmp_path):
     assert "pretrained=False" in result.stderr
 
 
+def fill_cache(folder, row, card):
+    """Put a variant's weights where the Hub's client would; return the file."""
+    repo = folder / f"models--budgetnets--{row.name}"
+    commit = "a" * 40
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / card.hub_revision).write_text(commit)
+    (repo / "snapshots" / commit).mkdir(parents=True)
+    cached = repo / "snapshots" / commit / "model.safetensors"
+    cached.write_bytes(weights.bundled_path(row, card).read_bytes())
+    return cached
+
+
 @needs_weights
 def test_offline_with_a_cold_cache_says_so_and_with_a_warm_one_works(tmp_path):
     row, card = TRAINED[0]
@@ -187,13 +232,7 @@ def test_offline_with_a_cold_cache_says_so_and_with_a_warm_one_works(tmp_path):
     cold = in_a_process(program, tmp_path, **environment)
     assert "WeightsUnavailable" in cold.stderr
     assert "HF_HUB_OFFLINE" in cold.stderr
-    repo = tmp_path / "hub" / f"models--budgetnets--{NAME}"
-    commit = "a" * 40
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / card.hub_revision).write_text(commit)
-    (repo / "snapshots" / commit).mkdir(parents=True)
-    cached = repo / "snapshots" / commit / "model.safetensors"
-    cached.write_bytes(weights.bundled_path(row, card).read_bytes())
+    cached = fill_cache(tmp_path / "hub", row, card)
     warm = in_a_process(program, tmp_path, **environment)
     assert warm.stdout.strip() == "cat", warm.stderr
     cached.write_bytes(cached.read_bytes()[:-1] + b"?")

@@ -10,19 +10,42 @@ import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, create_act_layer, get_norm_layer
 from torch import nn
 
-from .spec import STEM_KERNEL_SIZE
+from .checks import MAX_INPUT_SIZE, MAX_WIDTH, choice, integer, rate
+from .spec import ACTIVATIONS, NORMS, STEM_KERNEL_SIZE
 
 POOL_TYPES = ("avg", "max", "avgmax", "catavgmax", "")
 
 
 def conv_norm(in_width: int, width: int, kernel_size: int, stride: int, norm: str, **dd: Any) -> tuple[nn.Conv2d, Any]:
-    """Return a bias-free convolution padded by half its kernel, and the norm layer that follows it."""
+    """Return a bias-free convolution padded by half its kernel, and the norm layer that follows it.
+
+    Raises:
+        TypeError, ValueError: a width, kernel, stride or norm that is not possible.
+    """
+    choice("norm", norm, tuple(NORMS))
+    in_width, width = integer("in_width", in_width, 1, MAX_WIDTH), integer("width", width, 1, MAX_WIDTH)
+    kernel_size, stride = _odd(kernel_size), integer("stride", stride, 1, MAX_INPUT_SIZE)
     conv = nn.Conv2d(in_width, width, kernel_size, stride, kernel_size // 2, bias=False, **dd)
     return conv, get_norm_layer(norm)(width, **dd)  # type: ignore[misc]  # None only for an empty name
 
 
+def _odd(kernel_size: Any) -> int:
+    kernel_size = integer("kernel_size", kernel_size, 1, MAX_INPUT_SIZE)
+    if kernel_size % 2 == 0:
+        raise ValueError(
+            f"kernel_size={kernel_size} is even, so padding by half would change the map's size; "
+            f"use an odd kernel such as {kernel_size - 1} or {kernel_size + 1}"
+        )
+    return kernel_size
+
+
 def make_act(act: str, device: Any = None, dtype: Any = None) -> nn.Module:
-    """Return timm's activation layer of that name, in place where it can be."""
+    """Return timm's activation layer of that name, in place where it can be.
+
+    Raises:
+        TypeError, ValueError: no activation of the family; an unknown name is answered with the nearest known one.
+    """
+    choice("act", act, tuple(ACTIVATIONS))
     layer = create_act_layer(act, inplace=True)
     assert layer is not None
     return layer.to(device=device, dtype=dtype)  # timm's PReLU, the one with a parameter, takes no device or dtype
@@ -36,12 +59,16 @@ class SqueezeExcite(nn.Module):
         reduction: the squeeze has max(1, width // reduction) channels, not rounded.
         bias: whether the two layers have biases (report R2: yes; R4: no).
 
+    Raises:
+        TypeError, ValueError: a width or reduction that is no integer >= 1.
+
     Source: Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3.
     """
 
     def __init__(self, width: int, reduction: int = 16, bias: bool = True, **dd: Any) -> None:
         super().__init__()
-        squeeze_width = max(1, width // reduction)
+        width = integer("width", width, 1, MAX_WIDTH)
+        squeeze_width = max(1, width // integer("reduction", reduction, 1, MAX_WIDTH))
         self.fc1 = nn.Conv2d(width, squeeze_width, 1, bias=bias, **dd)
         self.act = nn.ReLU(inplace=True)
         self.fc2 = nn.Conv2d(squeeze_width, width, 1, bias=bias, **dd)
@@ -64,6 +91,9 @@ def make_skip(
         stride: the block's stride.
         kernel_size: K, odd, padded K // 2; no effect on the identity.
         norm: norm layer, by timm's name.
+
+    Raises:
+        TypeError, ValueError: a width, stride, kernel or norm that is not possible.
 
     Source: He et al., "Deep Residual Learning" (arXiv 1512.03385), section 3.3, option B; K after report R2.
     """
@@ -97,7 +127,7 @@ class Stem(nn.Module):
         super().__init__()
         self.conv, self.norm = conv_norm(in_chans, width, STEM_KERNEL_SIZE, 1, norm, **dd)
         self.act = make_act(act, **dd)
-        self.se = SqueezeExcite(width, se_reduction, se_bias, **dd) if se_reduction else nn.Identity()
+        self.se = SqueezeExcite(width, se_reduction, se_bias, **dd) if se_reduction is not None else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.act(self.norm(self.conv(x)))  # (B, in_chans, H, W) -> (B, C, H, W)
@@ -117,6 +147,9 @@ class BasicBlock(nn.Module):
         act, norm: by timm's names.
         drop_path: probability of leaving out the main branch for an image while training.
         drop: dropout after the final activation (report R2).
+
+    Raises:
+        TypeError, ValueError: a width, stride, kernel, reduction, rate, activation or norm that is not possible.
 
     Source: He et al. (arXiv 1512.03385), figure 5, left.
     """
@@ -142,11 +175,11 @@ class BasicBlock(nn.Module):
         self.conv1, self.norm1 = conv_norm(in_width, width, kernel_size, stride, norm, **dd)
         self.act1 = make_act(act, **dd)
         self.conv2, self.norm2 = conv_norm(width, width, kernel_size, 1, norm, **dd)
-        self.se = SqueezeExcite(width, se_reduction, se_bias, **dd) if se_reduction else nn.Identity()
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.se = SqueezeExcite(width, se_reduction, se_bias, **dd) if se_reduction is not None else nn.Identity()
+        self.drop_path = DropPath(rate("drop_path", drop_path)) if drop_path else nn.Identity()
         self.skip = make_skip(in_width, width, stride, skip_kernel_size, norm, **dd)
         self.act2 = make_act(act, **dd)
-        self.drop = nn.Dropout(drop) if drop else nn.Identity()
+        self.drop = nn.Dropout(rate("drop", drop)) if drop else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.act1(self.norm1(self.conv1(x)))  # (B, C, H, W) -> (B, D, H/s, W/s)
@@ -159,7 +192,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, F x F and 1x1 convolutions beside a skip; the map leaves with 4 x width channels.
 
-    Arguments as `BasicBlock`; the stride is on the F x F convolution.
+    Arguments and errors as `BasicBlock`; the stride is on the F x F convolution.
 
     Source: He et al. (arXiv 1512.03385), figure 5, right; report R3's ResNet-50, -101 and -152.
     """
@@ -188,11 +221,11 @@ class Bottleneck(nn.Module):
         self.conv2, self.norm2 = conv_norm(width, width, kernel_size, stride, norm, **dd)
         self.act2 = make_act(act, **dd)
         self.conv3, self.norm3 = conv_norm(width, out_width, 1, 1, norm, **dd)
-        self.se = SqueezeExcite(out_width, se_reduction, se_bias, **dd) if se_reduction else nn.Identity()
-        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.se = SqueezeExcite(out_width, se_reduction, se_bias, **dd) if se_reduction is not None else nn.Identity()
+        self.drop_path = DropPath(rate("drop_path", drop_path)) if drop_path else nn.Identity()
         self.skip = make_skip(in_width, out_width, stride, skip_kernel_size, norm, **dd)
         self.act3 = make_act(act, **dd)
-        self.drop = nn.Dropout(drop) if drop else nn.Identity()
+        self.drop = nn.Dropout(rate("drop", drop)) if drop else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.act1(self.norm1(self.conv1(x)))  # (B, C, H, W) -> (B, D/4, H, W)
@@ -212,11 +245,15 @@ class GridPool(SelectAdaptivePool2d):
     Args:
         grid: cells a side; 1 pools globally.
         pool_type: "avg", "max", "avgmax", "catavgmax", or "" to pass the map through unpooled and unflattened.
+
+    Raises:
+        TypeError, ValueError: a grid that is no integer >= 1, or an unknown pool.
     """
 
     def __init__(self, grid: int = 1, pool_type: str = "avg") -> None:
         if pool_type not in POOL_TYPES:
             raise ValueError(f"global_pool={pool_type!r} is unknown; use one of {', '.join(map(repr, POOL_TYPES))}")
+        grid = integer("grid", grid, 1, MAX_INPUT_SIZE)
         super().__init__(output_size=grid, pool_type=pool_type, flatten=bool(pool_type))
         self.grid = grid
 

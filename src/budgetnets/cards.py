@@ -1,12 +1,19 @@
-"""A variant's card: what it is, what its report says of it, and what we measured."""
+"""Cards: what a variant is, what its report says of it and what we measured; and the model cards that the Hub shows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .budget import count_macs, count_memory
+from .budget import count_macs, count_memory, spec_macs, spec_memory, spec_params
 from .spec import ResNetSpec
-from .variants import REPORTS, Reported, Weights, find_variant, find_weights
+from .variants import REPORTS, Reported, Variant, Weights, find_variant, find_weights
+
+LIMITS = """\
+The network saw 32x32 images of its training set's classes alone. It names one of them for any image, also for one that
+shows none of them, and its probabilities were not calibrated. CIFAR-10's labels and their few mistakes come from its
+authors."""
 
 
 @dataclass(frozen=True)
@@ -92,4 +99,126 @@ def card(name: str) -> Card:
         top1=weights.top1 if weights else None,
         provenance=provenance,
         weights=weights,
+    )
+
+
+def _card_data(**data: Any) -> Any:
+    from huggingface_hub import ModelCardData
+
+    return ModelCardData(library_name="timm", pipeline_tag="image-classification", **data)
+
+
+def _render(data: Any, body: str) -> str:
+    from huggingface_hub import ModelCard
+
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def _snippet(name: str, class_names: Sequence[str]) -> str:
+    answer = "print(model.class_names[int(logits.argmax())])" if class_names else "print(int(logits.argmax()))"
+    return f"""\
+```python
+import budgetnets  # also registers the architecture with timm
+from PIL import Image
+
+model = budgetnets.create("{name}", pretrained=True)  # in eval mode
+image = Image.new("RGB", (640, 480), "skyblue")  # in place of Image.open(path)
+logits = model(budgetnets.transforms(model)(image).unsqueeze(0))
+{answer}
+```"""
+
+
+def _architecture(spec: ResNetSpec) -> str:
+    return f"""\
+```text
+{spec}
+```
+
+- Parameters: {spec_params(spec):,}
+- Multiply-adds for one image: {spec_macs(spec):,}
+- Activations for one image in fp32, at their peak: {spec_memory(spec) / 1024:,.0f} KiB"""
+
+
+def hub_card(row: Variant, weights: Weights) -> str:
+    """Return the model card that the Hub shows for trained weights of a variant."""
+    from huggingface_hub import EvalResult
+
+    name = f"{row.name}.{weights.tag}"
+    result = EvalResult(
+        task_type="image-classification",
+        dataset_type="cifar10",
+        dataset_name=weights.dataset,
+        dataset_split="test",
+        metric_type="accuracy",
+        metric_name="top-1, one crop, last epoch",
+        metric_value=weights.top1,
+    )
+    data = _card_data(
+        license=weights.license,
+        datasets=["cifar10"],
+        tags=["budgetnets", "timm", "cifar10", "resnet"],
+        model_name=name,
+        eval_results=[result],
+    )
+    reported = "\n".join(f"- {r.top1:g} % in the report's run {r.run}" for r in row.reported)
+    reports = "\n".join(f"- {key}: {REPORTS[key]}" for key in row.report.split(", "))
+    note = f"\n\n{row.note}" if row.note else ""
+    return _render(
+        data,
+        f"""\
+# {name}
+
+A residual network for 32x32 images, trained on {weights.dataset}; a variant of the budgetnets zoo.
+
+{_snippet(f"hf-hub:{row.hub_repo}", weights.classes)}
+
+`budgetnets.create("{row.name}", pretrained=True)` loads the same file, and checks its sha256.
+
+## Architecture
+
+{_architecture(row.spec)}
+
+## Accuracy
+
+Top-1 on {weights.dataset}'s test set: **{weights.top1:.2f} %**, or {weights.top1_flip:.2f} % with the logits of each
+image and its mirror image added ({weights.mean_and_spread}); expected calibration error {weights.ece:.2f} %.
+{card(name).provenance}.
+
+{reported}
+
+Those are the figures of the report, from its own training.{note}
+
+Images are scaled to 0..1 and normalized with mean {weights.mean} and standard deviation {weights.std}.
+
+## Limits
+
+{LIMITS}
+
+## Source
+
+{reports}
+""",
+    )
+
+
+def user_card(
+    spec: ResNetSpec, name: str, class_names: Sequence[str], dataset: str, top1: float | None, license: str
+) -> str:
+    """Return the model card of a network that a user publishes; a `name` without a colon is the Hub's."""
+    accuracy = f"\nTop-1 as its author gives it: {top1:.2f} %.\n" if top1 is not None else ""
+    classes = f"\nClasses: {', '.join(class_names)}.\n" if class_names else ""
+    source = name if ":" in name else f"hf-hub:{name}"
+    return _render(
+        _card_data(license=license, tags=["budgetnets", "timm", "resnet"]),
+        f"""\
+# {name.rpartition("/")[2]}
+
+A residual network for small images, made with budgetnets{f" and trained on {dataset}" if dataset else ""}.
+
+{_snippet(source, class_names)}
+{classes}{accuracy}
+## Architecture
+
+{_architecture(spec)}
+""",
     )

@@ -95,6 +95,10 @@ def rate(name: str, value: Any) -> float:
     """Return a probability as a float between 0 and 1."""
     if isinstance(value, bool) or not hasattr(value, "__float__") or hasattr(value, "__len__"):
         raise TypeError(f"{name}={value!r} must be a number from 0 to 1")
-    if math.isnan(value) or not 0 <= value <= 1:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        number = math.inf
+    if not 0 <= number <= 1:  # nor is NaN
         raise ValueError(f"{name}={value!r} is out of range; use a number from 0 to 1")
-    return float(value)
+    return number

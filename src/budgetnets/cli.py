@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,19 +18,29 @@ from .export import export_onnx
 from .preprocessing import transforms
 from .publish import release
 from .registry import create, list_models
+from .search_space import PER_LAYER
 from .searching import LIMITS, OBJECTIVES, search
 from .spec import BLOCK_EXPANSION, LETTERS, SE_PLACES, ResNetSpec
-from .variants import CIFAR10_CLASSES, find_variant
+from .variants import find_variant
 from .verification import verify
 
 SEARCHED = ("N", *LETTERS)
+CLOSED_PIPE = 141  # what a shell reports of a tool whose reader has gone: 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 1 for a failed verification, 2 for what could not be done."""
+    """Run one command; return the exit status: 0, 1 for a failed verification, 2 for what could not be done.
+
+    141 is that of an output whose reader has gone, as in `list | head`.
+    """
     args = _parser().parse_args(argv)
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()  # so that a closed pipe is met here, and not by the interpreter at its end
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return CLOSED_PIPE
     except (TypeError, ValueError, OSError, ImportError, RuntimeError) as error:  # WeightsError is a RuntimeError
         print(f"budgetnets {args.command}: {error}", file=sys.stderr)
         return 2
@@ -41,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("list", help="the variants, with what they cost and reach")
     command.add_argument("filter", nargs="?", default="", help="a shell pattern such as 'resnet9*'")
     command.add_argument("--pretrained", action="store_true", help="only those with trained weights")
-    command.add_argument("--max-params", type=int, help="only those with at most so many parameters")
+    command.add_argument("--max-params", type=_whole, help="only those with at most so many parameters: 5e6")
     command.set_defaults(run=_list)
 
     command = commands.add_parser("card", help="all that is known of a variant")
@@ -59,16 +71,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num-classes", type=int)
     command.add_argument("--in-chans", type=int)
     command.add_argument("--input-size", type=int)
-    command.add_argument("--max-params", type=int, help="fail when there are more")
+    command.add_argument("--max-params", type=_whole, help="fail when there are more")
     command.set_defaults(run=_count)
 
-    command = commands.add_parser("search", help="the best networks of the family under limits")
+    per_layer = (
+        "A choice of B, C, F or K is one number for all layers (C: for the first, which --growth multiplies), or a "
+        "number for each: -B 2,1/1/2 is two blocks in all layers, or one, one and two."
+    )
+    command = commands.add_parser("search", help="the best networks of the family under limits", epilog=per_layer)
     for limit, meaning in LIMITS.items():
-        command.add_argument(f"--{limit.replace('_', '-')}", type=float, metavar="n", help=f"most {meaning}")
+        command.add_argument(f"--{limit.replace('_', '-')}", type=_whole, metavar="n", help=f"most {meaning}")
     command.add_argument("--max-latency", type=float, metavar="ms", help="most milliseconds for one image, measured")
     for letter in SEARCHED:
         meaning = {"N": "numbers of layers"}.get(letter) or LETTERS[letter].replace("_", " ")
-        command.add_argument(f"-{letter}", type=_choices, metavar="n[,n...]", help=f"choices of {meaning}")
+        read, usage = (_layer_choices, "n[/n...][,...]") if letter in PER_LAYER else (_choices, "n[,n...]")
+        command.add_argument(f"-{letter}", type=read, metavar=usage, help=f"choices of {meaning}")
     command.add_argument("--growth", type=_choices, metavar="n[,n...]", help="factors from a width to the next")
     command.add_argument("--se", type=_places, metavar="place[,place...]", help="choices of none, stem and block")
     command.add_argument("--block", choices=list(BLOCK_EXPANSION))
@@ -81,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("classify", help="the five likeliest classes of each image")
     command.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
-    command.add_argument("--model", default="resnet9_cifar", help="a variant with trained weights")
+    command.add_argument("--model", default="resnet9_cifar", help="a variant with weights, or local-dir: and a folder")
     command.set_defaults(run=_classify)
 
     command = commands.add_parser("verify", help="check a variant's weights on CIFAR-10's test set")
@@ -115,6 +132,30 @@ def _numbers(text: str) -> int | list[int]:
 def _choices(text: str) -> list[int]:
     numbers = _numbers(text)
     return numbers if isinstance(numbers, list) else [numbers]
+
+
+def _layer_choices(text: str) -> list[int | list[int]]:
+    """Return a search's choices: 2,1/1/2 is two in all layers, or one, one and two."""
+    try:
+        choices = [[int(number) for number in choice.split("/")] for choice in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 1,2 or 1/1/2") from None
+    for_all = [choice[0] for choice in choices if len(choice) == 1]
+    if len(set(for_all)) < len(for_all):
+        each = "/".join(map(str, for_all))
+        raise argparse.ArgumentTypeError(f"{text!r} has a choice twice; with a number for each layer it is {each}")
+    return [choice if len(choice) > 1 else choice[0] for choice in choices]
+
+
+def _whole(text: str) -> int:
+    """Return a whole number; 5e6 is as good as 5000000."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number; write one such as 5000000 or 5e6")
+    return int(number)
 
 
 def _places(text: str) -> list[str | None]:
@@ -163,15 +204,17 @@ def _search(args: argparse.Namespace) -> int:
 def _classify(args: argparse.Namespace) -> int:
     from PIL import Image, ImageOps
 
-    model = create(args.model, pretrained=True)
-    transform = transforms(args.model)
-    names = getattr(model, "class_names", None) or CIFAR10_CLASSES
+    model: Any = create(args.model, pretrained=True)
+    transform = transforms(model)
+    if not model.num_classes:
+        raise ValueError(f"{args.model} has no classifier (num_classes=0); give a network that has one")
+    names = getattr(model, "class_names", None) or [f"class {i}" for i in range(model.num_classes)]
     status = 0
     for path in args.images:
         try:
             with Image.open(path) as image:
-                batch = transform(ImageOps.exif_transpose(image)).unsqueeze(0)  # (1, 3, 32, 32)
-        except OSError as error:
+                batch = transform(ImageOps.exif_transpose(image)).unsqueeze(0)  # (1, C, H, W)
+        except Exception as error:  # a decoder may raise anything on damaged bytes
             print(f"budgetnets classify: {path} cannot be read as an image: {error}", file=sys.stderr)
             status = 2
             continue

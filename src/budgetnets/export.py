@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from .network import BudgetResNet
+from .preprocessing import statistics
 from .quantization import generated_images, measure_ranges, quantize, read_images, read_int8_card
 from .registry import create
 from .variants import CIFAR10_CLASSES, Variant, Weights, find_variant, find_weights
@@ -25,10 +27,12 @@ from .variants import CIFAR10_CLASSES, Variant, Weights, find_variant, find_weig
 FP32_TOLERANCE = 1e-4  # of the largest logit
 CHECKED_IMAGES = 64
 INPUT, OUTPUT = "images", "logits"
+NORMALIZATION = ("cast", "mul", "sub")  # its operators in the file, a node of each; the last gives what conv0 takes
 OPSETS = range(18, 24)
 DEFAULT_OPSET = 20
 HELD_OUT = 5  # every fifth calibration image is kept apart to measure the agreement
 EXTRA = 'pip install "budgetnets[onnx]"'
+_QUIET = threading.Lock()
 
 
 class ExportError(RuntimeError):
@@ -122,7 +126,9 @@ def export_onnx(
         compared_on = f"{len(compared)} {'held-out ' if int8 else ''}calibration images"
     if int8:
         if card:
-            ranges, float_nodes = card.ranges, card.float_nodes
+            # Without normalization the file's input is what the normalization would give.
+            ranges = {**card.ranges, INPUT: card.ranges[f"{NORMALIZATION[-1]}0"]}
+            float_nodes = card.float_nodes
         else:
             assert images is not None  # int8 needs one or the other
             ranges = measure_ranges(graph, net.prepared(images[torch.arange(len(images)) % HELD_OUT != 0]))
@@ -156,7 +162,7 @@ class WithNormalization(nn.Module):
         self.normalize = normalize
         self.size = (model.in_chans, model.spec.input_size if model.spec else 32)
         config: Any = model.pretrained_cfg
-        self.mean, self.std = (tuple(map(float, config[key])) for key in ("mean", "std"))
+        self.mean, self.std = statistics(config, model.in_chans).values()
         if normalize and not len(self.mean) == len(self.std) == model.in_chans:
             raise ValueError(
                 f"normalize=True needs mean and std of {model.in_chans} channels; the network's pretrained_cfg has "
@@ -233,16 +239,16 @@ def export_graph(net: WithNormalization, dynamic_batch: bool = True, opset: int 
     if found != opset:
         raise ExportError(f"torch's exporter cannot write the network at opset {opset}; use {found}")
     del graph.metadata_props[:]
-    _name_by_operator(graph.graph)
+    _name_by_operator(graph.graph, {} if net.normalize else dict.fromkeys(NORMALIZATION, 1))
     return shape_inference.infer_shapes(graph)
 
 
-def _name_by_operator(graph: Any) -> None:
+def _name_by_operator(graph: Any, counts: dict[str, int]) -> None:
     """Name every node and the tensor that it gives by its operator and its number, whatever torch called them.
 
-    So the ranges on a card fit the graph that another version of torch exports.
+    So the ranges on a card fit the graph that another version of torch exports, and, with `counts` of the operators
+    left out before it, a graph without normalization.
     """
-    counts: dict[str, int] = {}
     renamed: dict[str, str] = {}
     for node in graph.node:
         kind = node.op_type.lower()
@@ -301,24 +307,27 @@ def _compare(content: bytes, net: WithNormalization, images: torch.Tensor, dynam
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        # A folder, since a file that tempfile makes could be read by its owner alone.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"path={str(path)!r} cannot be written ({error}); nothing was left there") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's and the quantizer's notes about their own insides to themselves."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    """Keep the exporter's and the quantizer's notes about their own insides to themselves.
+
+    One thread at a time: what is switched off and on again here is the whole process's.
+    """
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
             yield
-    finally:
-        logging.disable(level)
+        finally:
+            logging.disable(level)

@@ -43,7 +43,7 @@ def fetch(
     import huggingface_hub as hub  # heavy, and rarely needed
 
     def download() -> str:
-        if not (local_files_only or hub.constants.HF_HUB_OFFLINE):
+        if not (local_files_only or offline()):
             # The client retries its own first request for half a minute; this one finds out fast if the Hub answers.
             hub.get_hf_file_metadata(hub.hf_hub_url(repo, filename, revision=revision), timeout=HUB_TIMEOUT)
         return hub.hf_hub_download(
@@ -65,6 +65,13 @@ def fetch(
         if force or known is None or getattr(error, "response", None) is not None:
             raise
         return known
+
+
+def offline() -> bool:
+    """Return whether HF_HUB_OFFLINE forbids the client to ask the Hub."""
+    import huggingface_hub as hub
+
+    return hub.constants.HF_HUB_OFFLINE
 
 
 def cached(repo: str, filename: str, revision: str | None, cache_dir: str | Path | None = None) -> Path | None:

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .network import BudgetResNet
+
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -56,13 +58,16 @@ def optimize_for_inference(model: nn.Module, dtype: torch.dtype | None = None) -
         The copy, in eval mode, on the same device. It takes float images of any dtype and gives fp32 logits.
 
     Raises:
-        TypeError: not a network.
+        TypeError: not a network of the family.
         ValueError: another dtype.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model={model!r} must be a network, such as budgetnets.create(name, pretrained=True)")
     if isinstance(model, InferenceNet):
         model = model.net
+    if not isinstance(model, BudgetResNet):
+        raise TypeError(
+            f"model is a {type(model).__name__}; it must be a network made by budgetnets.create or build_resnet (not "
+            "its features, a compiled copy or another library's network)"
+        )
     dtype = torch.float32 if dtype is None else dtype
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not offered; use one of {', '.join(map(str, DTYPES))}, or None")

@@ -74,6 +74,7 @@ def _random_image(model: nn.Module) -> torch.Tensor:
 def _seconds(model: nn.Module, image: torch.Tensor) -> float:
     started = time.perf_counter()
     model(image)
-    if image.is_cuda:
-        torch.cuda.synchronize(image.device)  # the call returns before the GPU is done
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator and image.device.type == accelerator.type:
+        torch.accelerator.synchronize(image.device)  # the call returns before the accelerator is done
     return time.perf_counter() - started

@@ -223,6 +223,8 @@ class BudgetResNet(nn.Module):
             return None
         letters = self.spec.to_dict()
         letters |= {name: letters[name][:num_layers] for name in ("B", "C", "F", "K", "strides")}
+        # The rates rise linearly over the blocks, and those that are left keep theirs.
+        letters["drop_path_rate"] *= (sum(letters["B"]) - 1) / (sum(self.spec.blocks) - 1)
         return ResNetSpec.from_dict(letters | {"N": num_layers, "P": None})
 
     def get_classifier(self) -> nn.Module:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,16 @@ import timm
 import torch
 from torch import nn
 
-from .cards import card
+from .cards import hub_card, user_card
 from .hub import CONFIG_FILENAME, HUB_FILENAME
-from .network import BudgetResNet
+from .network import GENERIC_NAME, BudgetResNet
 from .registry import create
-from .state import WeightsIntegrity
-from .variants import REPORTS, VARIANTS, Variant, Weights
+from .spec import OPTIONS
+from .state import WeightsError, WeightsIntegrity, WeightsMismatch
+from .variants import VARIANTS, Variant, Weights
 from .weights import bundled_path
 
 CARD_FILENAME = "README.md"
-
-LIMITS = """\
-The network saw 32x32 images of its training set's classes alone. It names one of them for any image, also for one that
-shows none of them, and its probabilities were not calibrated. CIFAR-10's labels and their few mistakes come from its
-authors."""
 
 
 def save_pretrained(
@@ -42,8 +39,8 @@ def save_pretrained(
 ) -> Path:
     """Write a network in the Hub's layout: config.json, model.safetensors and a model card.
 
-    `budgetnets.create("local-dir:<folder>", pretrained=True)` and timm bring it back bit-equal. Files of the same names
-    are replaced, each whole.
+    `budgetnets.create("local-dir:<folder>", pretrained=True)` and timm bring it back bit-equal, which is tried before
+    anything is written. Files of the same names are replaced, each whole.
 
     Args:
         model: a network of the family.
@@ -58,16 +55,16 @@ def save_pretrained(
         The folder.
 
     Raises:
-        TypeError: not a network of the family.
+        TypeError: not a network of the family, class names that are no strings, or an accuracy that is no number.
         ValueError: another number of class names than classes, or an accuracy outside 0 to 100.
+        WeightsMismatch: what would be written is not the network, such as after its layers were changed by hand.
     """
     network = _checked_network(model)
-    names = tuple(class_names if class_names is not None else network.class_names or ())
-    if names and len(names) != network.num_classes:
-        raise ValueError(f"{len(names)} class names for {network.num_classes} classes; give one for each output")
-    if top1 is not None and not 0 <= top1 <= 100:
-        raise ValueError(f"top1={top1!r} must be a percentage, 0 to 100")
-    text = _user_card(network, repo_id or f"local-dir:{folder}", names, dataset, top1, license)
+    assert network.spec is not None
+    names = _checked_class_names(network, class_names)
+    if top1 is not None:
+        _check_top1(top1)
+    text = user_card(network.spec, repo_id or f"local-dir:{folder}", names, dataset, top1, license)
     _write_folder(network, Path(folder), names, text)
     return Path(folder)
 
@@ -118,7 +115,7 @@ def release(folder: str | Path, *, push: bool = False, token: str | None = None)
         WeightsIntegrity: a folder does not give the same logits; nothing was pushed then.
         RuntimeError: the Hub refused, or could not be reached.
     """
-    jobs = [(row, weights) for row in VARIANTS.values() for weights in reversed(row.weights)]
+    jobs = [(row, weights) for row in VARIANTS.values() for weights in reversed(row.weights) if weights.bundled]
     folders = [_write_release(Path(folder) / f"{row.name}.{weights.tag}", row, weights) for row, weights in jobs]
     if push:
         for (row, weights), written in zip(jobs, folders, strict=True):
@@ -130,7 +127,7 @@ def _write_release(folder: Path, row: Variant, weights: Weights) -> Path:
     name = f"{row.name}.{weights.tag}"
     network = create(name, pretrained=True)
     assert isinstance(network, BudgetResNet)
-    _write_folder(network, folder, weights.classes, _variant_card(row, weights))
+    _write_folder(network, folder, weights.classes, hub_card(row, weights))
     _replace(folder / HUB_FILENAME, bundled_path(row, weights).read_bytes())
     images = torch.randn(8, 3, row.spec.input_size, row.spec.input_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -153,25 +150,81 @@ def _checked_network(model: nn.Module) -> BudgetResNet:
     return network
 
 
+def _checked_class_names(network: BudgetResNet, class_names: Sequence[str] | None) -> tuple[str, ...]:
+    names = (network.class_names or ()) if class_names is None else class_names
+    is_sequence = isinstance(names, Sequence) and not isinstance(names, str)
+    if not is_sequence or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"class_names={names!r} must be a list of strings, such as ['cat', 'dog']")
+    if names and len(names) != network.num_classes:
+        raise ValueError(f"{len(names)} class names for {network.num_classes} classes; give one for each output")
+    return tuple(names)
+
+
+def _check_top1(top1: float) -> None:
+    if isinstance(top1, bool) or not isinstance(top1, Real):
+        raise TypeError(f"top1={top1!r} must be a number, a percentage from 0 to 100")
+    if not 0 <= top1 <= 100:
+        raise ValueError(f"top1={top1!r} must be a percentage, 0 to 100")
+
+
 def _write_folder(network: BudgetResNet, folder: Path, class_names: Sequence[str], text: str) -> None:
     from timm.models import save_for_hf
 
-    folder.mkdir(parents=True, exist_ok=True)
     contiguous = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # safetensors takes nothing else
-    labels = {"label_names": list(class_names)} if class_names else {}
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        save_for_hf(contiguous, scratch, model_config=labels, safe_serialization=True)
+    contiguous._model_args = {}  # timm's record knows neither pruning nor which arguments were for the weights alone
+    architecture, arguments = _architecture_and_arguments(network)
+    config: dict[str, Any] = {"pretrained_cfg": {"architecture": architecture}}
+    if class_names:
+        config["label_names"] = list(class_names)
+    with tempfile.TemporaryDirectory() as scratch:
+        save_for_hf(contiguous, scratch, model_config=config, model_args=arguments, safe_serialization=True)
+        _check_reload(network, scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG_FILENAME, HUB_FILENAME):
             _replace(folder / name, (Path(scratch) / name).read_bytes())
     _replace(folder / CARD_FILENAME, text.encode())
 
 
+def _architecture_and_arguments(network: BudgetResNet) -> tuple[str, dict[str, Any]]:
+    """Return timm's name and the arguments that build the network's spec again; a pruned variant has lost its name."""
+    spec, row = network.spec, VARIANTS.get(network.pretrained_cfg["architecture"])
+    assert spec is not None
+    arguments = {key: value for key, value in spec.to_dict().items() if key not in ("num_classes", "in_chans")}
+    if row is None or row.spec.num_layers != spec.num_layers:
+        # timm adds the classes and channels of now. A pool over the whole map is to be one at any image size.
+        return GENERIC_NAME, arguments | ({"P": None} if spec.grid == 1 else {})
+    usual = row.spec.to_dict()
+    return row.name, {key: value for key, value in arguments.items() if key in OPTIONS and value != usual[key]}
+
+
+def _check_reload(network: BudgetResNet, folder: str) -> None:
+    """Raise WeightsMismatch unless the folder gives the network again; the random numbers of a training run stay."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            again = create(f"local-dir:{folder}", pretrained=True)
+        loaded = again.state_dict()  # in fp32, whatever the network's precision
+        state = {name: tensor.cpu().to(loaded[name].dtype) for name, tensor in network.state_dict().items()}
+        equal = again.spec == network.spec and all(torch.equal(state[name], loaded[name]) for name in loaded)
+        reason = "its spec or its values would differ."
+    except WeightsError as error:
+        equal, reason = False, str(error)
+    if not equal:
+        raise WeightsMismatch(
+            "the network would not come back from a folder, so nothing was written; save what build_resnet or create "
+            f"returned, trained or pruned, but without layers changed by hand. Loading it said: {reason}"
+        )
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Write a file beside its place and move it there, readable by all: a half-written one is never seen."""
-    scratch = path.with_name(f".{path.name}.part")
-    scratch.write_bytes(content)
-    scratch.chmod(0o644)
-    os.replace(scratch, path)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # a name for each writer
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    finally:
+        Path(scratch).unlink(missing_ok=True)
 
 
 def _upload(
@@ -194,125 +247,3 @@ def _upload(
             "the token may write there (hf auth login, or token=...). What was prepared is unharmed."
         ) from error
     return commit.commit_url
-
-
-def _card_data(**data: Any) -> Any:
-    from huggingface_hub import ModelCardData
-
-    return ModelCardData(library_name="timm", pipeline_tag="image-classification", **data)
-
-
-def _render(data: Any, body: str) -> str:
-    from huggingface_hub import ModelCard
-
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
-
-
-def _snippet(name: str, class_names: Sequence[str]) -> str:
-    answer = "print(model.class_names[int(logits.argmax())])" if class_names else "print(int(logits.argmax()))"
-    return f"""\
-```python
-import budgetnets  # also registers the architecture with timm
-from PIL import Image
-
-model = budgetnets.create("{name}", pretrained=True)  # in eval mode
-image = Image.new("RGB", (640, 480), "skyblue")  # in place of Image.open(path)
-logits = model(budgetnets.transforms(model)(image).unsqueeze(0))
-{answer}
-```"""
-
-
-def _architecture(network_spec: Any) -> str:
-    from .budget import spec_macs, spec_memory, spec_params
-
-    return f"""\
-```text
-{network_spec}
-```
-
-- Parameters: {spec_params(network_spec):,}
-- Multiply-adds for one image: {spec_macs(network_spec):,}
-- Activations for one image in fp32, at their peak: {spec_memory(network_spec) / 1024:,.0f} KiB"""
-
-
-def _variant_card(row: Variant, weights: Weights) -> str:
-    from huggingface_hub import EvalResult
-
-    name = f"{row.name}.{weights.tag}"
-    result = EvalResult(
-        task_type="image-classification",
-        dataset_type="cifar10",
-        dataset_name=weights.dataset,
-        dataset_split="test",
-        metric_type="accuracy",
-        metric_name="top-1, one crop, last epoch",
-        metric_value=weights.top1,
-    )
-    data = _card_data(
-        license=weights.license,
-        datasets=["cifar10"],
-        tags=["budgetnets", "timm", "cifar10", "resnet"],
-        model_name=name,
-        eval_results=[result],
-    )
-    reported = "\n".join(f"- {r.top1:g} % in the report's run {r.run}" for r in row.reported)
-    reports = "\n".join(f"- {key}: {REPORTS[key]}" for key in row.report.split(", "))
-    note = f"\n\n{row.note}" if row.note else ""
-    return _render(
-        data,
-        f"""\
-# {name}
-
-A residual network for 32x32 images, trained on {weights.dataset}; a variant of the budgetnets zoo.
-
-{_snippet(f"hf-hub:{row.hub_repo}", weights.classes)}
-
-`budgetnets.create("{row.name}", pretrained=True)` loads the same file, and checks its sha256.
-
-## Architecture
-
-{_architecture(row.spec)}
-
-## Accuracy
-
-Top-1 on {weights.dataset}'s test set: **{weights.top1:.2f} %**, or {weights.top1_flip:.2f} % with the logits of each
-image and its mirror image added ({weights.mean_and_spread}); expected calibration error {weights.ece:.2f} %.
-{card(name).provenance}.
-
-{reported}
-
-Those are the figures of the report, from its own training.{note}
-
-Images are scaled to 0..1 and normalized with mean {weights.mean} and standard deviation {weights.std}.
-
-## Limits
-
-{LIMITS}
-
-## Source
-
-{reports}
-""",
-    )
-
-
-def _user_card(
-    network: BudgetResNet, name: str, class_names: Sequence[str], dataset: str, top1: float | None, license: str
-) -> str:
-    accuracy = f"\nTop-1 as its author gives it: {top1:.2f} %.\n" if top1 is not None else ""
-    classes = f"\nClasses: {', '.join(class_names)}.\n" if class_names else ""
-    source = name if ":" in name else f"hf-hub:{name}"
-    return _render(
-        _card_data(license=license, tags=["budgetnets", "timm", "resnet"]),
-        f"""\
-# {name.rpartition("/")[2]}
-
-A residual network for small images, made with budgetnets{f" and trained on {dataset}" if dataset else ""}.
-
-{_snippet(source, class_names)}
-{classes}{accuracy}
-## Architecture
-
-{_architecture(network.spec)}
-""",
-    )

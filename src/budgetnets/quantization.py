@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .preprocessing import as_mode
 from .variants import Variant, Weights
 from .weights import bundled_path
 
@@ -73,7 +74,7 @@ def read_images(source: Any, in_chans: int, size: int) -> torch.Tensor:
     elif isinstance(source, Iterable) and not isinstance(source, Mapping):
         batches, n = [], 0
         for batch in source:
-            images = batch[0] if isinstance(batch, tuple | list) else batch
+            images = batch[0] if isinstance(batch, tuple | list) and batch else batch
             batches.append(_checked(images, in_chans, size, remedy))
             n += len(batches[-1])
             if n >= MOST_IMAGES:
@@ -94,7 +95,7 @@ def _checked(images: Any, in_chans: int, size: int, remedy: str) -> torch.Tensor
     if images.dtype != torch.uint8:
         raise TypeError(f"calibration has dtype {images.dtype}; {remedy}")
     if tuple(images.shape[1:]) != (in_chans, size, size):
-        layout = "; the channels are last, permute(0, 3, 1, 2) them" if images.shape[-1] == in_chans else ""
+        layout = "; the channels are last, permute(0, 3, 1, 2) them" if images.shape[-1:] == (in_chans,) else ""
         raise ValueError(f"calibration has shape {list(images.shape)}; {remedy}{layout}")
     return images.detach().cpu()
 
@@ -116,7 +117,7 @@ def _read_folder(folder: Path, in_chans: int, size: int) -> torch.Tensor:
     images = []
     for path in files:
         with Image.open(path) as image:
-            images.append(to_size(image.convert("L" if in_chans == 1 else "RGB")))
+            images.append(to_size(as_mode(image, "L" if in_chans == 1 else "RGB")))
     return torch.stack(images)
 
 

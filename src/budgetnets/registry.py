@@ -14,13 +14,14 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models._registry import _model_entrypoints, _model_to_module
 from torch import nn
 
-from .budget import check_budget
+from .budget import MAX_BUDGET, check_budget
+from .checks import integer
 from .hub import fetch_folder
 from .network import GENERIC_NAME, BudgetResNet, timm_config
 from .spec import LETTERS, OPTIONS, ResNetSpec
-from .state import WeightsIntegrity
+from .state import WeightsIntegrity, check_state_dict
 from .variants import VARIANTS, Variant, Weights, find_weights
-from .weights import check_foreign, names_its_own_source, registered_state_dict
+from .weights import check_config, check_foreign, hub_id, published_name, read_file, registered_state_dict
 
 TIMM_MODULE = "budgetnets"  # what timm.list_models(module=...) calls the zoo
 SMALL_DEFAULT = {"N": 3, "B": 1, "C": [16, 32, 64]}  # what budget_resnet builds when it is told nothing
@@ -59,13 +60,21 @@ def create(
     if place == "hf-hub":
         repo, _, named = repo.partition("@")
         options = {"cache_dir": kwargs.pop("cache_dir", None), "local_files_only": local_files_only}
-        name = f"local-dir:{fetch_folder(repo, revision or named or None, weights=pretrained, **options)}"
+        place, repo = "local-dir", fetch_folder(repo, revision or named or None, weights=pretrained, **options)
+        name = f"local-dir:{repo}"
     elif not repo and name.partition(".")[0] != GENERIC_NAME:
         find_weights(name)
         kwargs |= {"local_files_only": True} if local_files_only else {}
-    # A checkpoint that the caller names takes the place of the registered weights, which need not exist then.
-    registered = pretrained and not kwargs.get("checkpoint_path")
-    model = timm.create_model(name, pretrained=registered, **kwargs)
+    if place == "local-dir":
+        check_config(repo)
+    # A checkpoint that the caller names takes the place of the registered weights, which need not exist then. It is
+    # read here: timm reads it after our entry point, and its errors may be empty.
+    checkpoint = kwargs.pop("checkpoint_path", None)
+    model = timm.create_model(name, pretrained=pretrained and not checkpoint, **kwargs)
+    if checkpoint:
+        state = read_file(name, checkpoint)
+        check_state_dict(state, model.state_dict(), f"{name}: {checkpoint}")
+        model.load_state_dict(state)
     return model.eval() if pretrained else model
 
 
@@ -78,11 +87,13 @@ def list_models(filter: str = "", pretrained: bool = False, max_params: int | No
         max_params: only those with at most so many parameters.
 
     Raises:
-        TypeError: a filter that is no string.
+        TypeError: a filter that is no string, or a budget that is no integer.
+        ValueError: a budget below 1.
     """
     if not isinstance(filter, str):
         raise TypeError(f"filter={filter!r} must be a shell pattern, a string such as 'resnet9*'")
-    rows = [row for row in VARIANTS.values() if max_params is None or row.params <= max_params]
+    most = MAX_BUDGET if max_params is None else integer("max_params", max_params, 1, MAX_BUDGET)
+    rows = [row for row in VARIANTS.values() if row.params <= most]
     names = [f"{row.name}.{w.tag}" for row in rows for w in row.weights] if pretrained else [row.name for row in rows]
     return [name for name in names if not filter or fnmatch.fnmatch(name, filter)]
 
@@ -140,17 +151,18 @@ def _create_generic(pretrained: bool, **kwargs: Any) -> nn.Module:
 
 
 def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build with timm's builder. Registered weights are read and verified here and handed to it as a state dict."""
+    """Build with timm's builder. Registered weights and files are read here and handed to it as a state dict."""
     overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     pretrained_cfg = kwargs.pop("pretrained_cfg", None)
     local_files_only = kwargs.pop("local_files_only", False)
-    weights = None
-    if pretrained and not names_its_own_source(pretrained_cfg, overlay):
-        tag = pretrained_cfg if isinstance(pretrained_cfg, str) else getattr(pretrained_cfg, "tag", None)
-        weights, state = registered_state_dict(
-            f"{name}.{tag}" if tag else name, kwargs.get("cache_dir"), local_files_only
-        )
-        overlay |= {"state_dict": state}
+    given = _as_dict(pretrained_cfg) | overlay
+    weights = state = None
+    if pretrained and (published := published_name(name, given)):
+        weights, state = registered_state_dict(published, kwargs.get("cache_dir"), local_files_only)
+    elif pretrained and given.get("file") and not given.get("state_dict") and given.get("source") != "hf-hub":
+        state = read_file(name, given["file"])
+    if state is not None:
+        overlay |= {"state_dict": state, "source": None}  # a source would win over the state dict
     spec = spec.replace(
         **{key: kwargs[key] for key in OPTIONS if key in kwargs and key not in ("num_classes", "in_chans")}
     )
@@ -167,28 +179,34 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
             feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
             **kwargs,
         )
-    except SafetensorError as error:  # its message names no file
+    except SafetensorError as error:  # of a file that timm has from the Hub; its message names none
         raise WeightsIntegrity(
-            f"{name}: {_place(pretrained_cfg, overlay)} is no intact safetensors file ({error}). Save or download it "
-            "again; a file of another format needs its own extension."
+            f"{name}: {given.get('hf_hub_id')} has no intact safetensors file ({error}). Download it again."
         ) from error
     if name != GENERIC_NAME and isinstance(model, BudgetResNet):
         model._model_args = {}  # the name says it all
     config: Any = model.pretrained_cfg
     config.pop("state_dict", None)  # it was only handed over; a copy would go into every pickle
+    if given.get("source"):
+        config["source"] = given["source"]
+    if "input_size" in kwargs and "input_size" not in overlay:  # images come in the size that the network is built for
+        channels = (config.get("input_size") or (3,))[0]  # the weights' own, from which timm adapted them
+        config |= {"input_size": (channels, spec.input_size, spec.input_size), "pool_size": (spec.final_size,) * 2}
     names: Any = weights.classes if weights else None
-    if pretrained and isinstance(pretrained_cfg, dict):  # hf-hub: and local-dir: bring their own
+    if pretrained and not weights and isinstance(pretrained_cfg, dict):  # hf-hub: and local-dir: bring their own
         names = pretrained_cfg.get("label_names")
     if isinstance(names, list | tuple) and isinstance(model, BudgetResNet) and len(names) == model.num_classes:
         model.class_names = tuple(names)
     return model
 
 
-def _place(pretrained_cfg: Any, overlay: dict[str, Any]) -> str:
-    """Where the caller's weights come from, for a message."""
-    config = pretrained_cfg if isinstance(pretrained_cfg, dict) else {}
-    places = (source.get(key) for source in (overlay, config) for key in ("file", "hf_hub_id", "url"))
-    return str(next((place for place in places if place), "the weight file"))
+def _as_dict(pretrained_cfg: Any) -> dict[str, Any]:
+    """Return a configuration as a dictionary; timm takes a tag and a PretrainedCfg too."""
+    if isinstance(pretrained_cfg, dict):
+        return pretrained_cfg
+    if pretrained_cfg is None or isinstance(pretrained_cfg, str):
+        return {"tag": pretrained_cfg}
+    return vars(pretrained_cfg)
 
 
 def _build(spec: ResNetSpec, **kwargs: Any) -> BudgetResNet:
@@ -219,7 +237,7 @@ def _config(row: Variant, weights: Weights | None) -> dict[str, Any]:
         "std": weights.std,
         "license": weights.license,
         "label_names": weights.classes,
-        "hf_hub_id": f"{row.hub_repo}@{weights.hub_revision}",
+        "hf_hub_id": hub_id(row, weights),
     }
 
 

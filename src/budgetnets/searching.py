@@ -300,7 +300,7 @@ def _within_latency(candidates: list[SearchResult], max_latency: float, limit: i
             break
     if not passed:
         least, macs = fastest
-        remedy = f"max_macs={int(macs * max_latency / least):,}"
+        remedy = f"max_macs={max(1, int(macs * max_latency / least)):,}"
         raise ValueError(
             f"none of the {len(candidates)} best networks is within max_latency={max_latency:g}; the fastest takes "
             f"{least:.2f} ms with {macs:,} multiply-adds; add a limit such as {remedy}"

@@ -270,12 +270,14 @@ class ResNetSpec:
         return cls(blocks, C, F, K, P, **options)  # type: ignore[arg-type]
 
     def replace(self, **changes: Any) -> ResNetSpec:
-        """Return a copy with the named options changed, checked anew.
+        """Return a copy with the named options changed, checked anew; a pool over the whole final map stays one.
 
         Raises:
             TypeError: an unknown option, answered with the nearest known one.
         """
         check_options(changes)
+        if self.grid == 1:  # whatever the final map's side becomes with another input size or other strides
+            return dataclasses.replace(self, **changes, pool_size=None)  # type: ignore[arg-type]
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Weights:
     top1_flip: float
     ece: float
     seeds: tuple[float, ...]
-    recipe: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(hash=False)  # a dict, which has none
     log: str
     dataset: str = "CIFAR-10"
     classes: tuple[str, ...] = CIFAR10_CLASSES

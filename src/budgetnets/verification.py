@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .checks import integer
 from .registry import create
 from .state import WeightsUnavailable
 from .variants import find_variant, find_weights
 
+MOST_IMAGES = 1_000_000  # at a time: a cap for typing mistakes
 TOLERANCE = 0.02  # percentage points; two images of 10,000, for the rounding of other machines' arithmetic
 
 
@@ -74,13 +76,15 @@ def verify(
         progress: show a bar on standard error.
 
     Raises:
-        ValueError: an unknown name.
+        TypeError: a batch size that is no integer.
+        ValueError: an unknown name, or a batch size below 1.
         FileNotFoundError: the test set is not under `root`, or is not the published one.
         WeightsUnavailable, WeightsIntegrity, WeightsMismatch: the weights cannot be had as they were published.
     """
     row, weights = find_variant(name), find_weights(name)
     if weights is None:
         raise WeightsUnavailable(f"{row.name} has no trained weights yet, so there is nothing to verify.")
+    batch_size = integer("batch_size", batch_size, 1, MOST_IMAGES)
     images, labels = read_test_set(root)
     model = create(f"{row.name}.{weights.tag}", pretrained=True).to(device=device, dtype=torch.float32)
     started = time.perf_counter()

@@ -10,15 +10,21 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
+from timm.models import PretrainedCfg, is_model, load_state_dict
+from timm.models._hub import load_model_config_from_path, load_state_dict_from_path
 
 from . import hub
-from .hub import HUB_FILENAME
+from .checks import MAX_WIDTH, integer
+from .hub import CONFIG_FILENAME, HUB_FILENAME
 from .network import GENERIC_NAME, BudgetResNet
 from .state import WeightsIntegrity, WeightsMismatch, WeightsUnavailable, check_state_dict
 from .variants import VARIANTS, Variant, Weights, find_variant, find_weights
 
 SOURCE_VARIABLE = "BUDGETNETS_WEIGHTS"
 SOURCES = ("auto", "bundled", "hub")
+OWN_SOURCES = ("source", "state_dict", "file", "url", "hf_hub_filename")  # keys of timm's configurations
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".tar", ".bin")  # of the files that timm takes from a folder
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 MOST_BYTES = 64 * 2**20  # of a file that is read into memory; the zoo's are at most 10 MiB
 
@@ -71,17 +77,83 @@ def bundled_path(row: Variant, weights: Weights) -> Path:
     return Path(__file__).parent / "bundled" / f"{row.name}.{weights.tag}.safetensors"
 
 
-def names_its_own_source(pretrained_cfg: Any, overlay: Mapping[str, Any]) -> bool:
-    """Whether the caller named where the weights are (hf-hub:, local-dir:, file, state dict): that wins over ours."""
+def hub_id(row: Variant, weights: Weights) -> str:
+    """Return timm's name for a variant's weights on the Hub."""
+    return f"{row.hub_repo}@{weights.hub_revision}"
 
-    def given(config: Any, key: str) -> Any:
-        return config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
 
-    if any(overlay.get(key) for key in ("source", "state_dict", "file", "url", "hf_hub_id")):
-        return True
-    if pretrained_cfg is None or isinstance(pretrained_cfg, str):
-        return False
-    return any(given(pretrained_cfg, key) for key in ("source", "state_dict", "file", "url", "hf_hub_id"))
+def published_name(name: str, config: Mapping[str, Any]) -> str | None:
+    """Return the variant and tag whose published weights a configuration of timm's means, None where it means others.
+
+    A source that the caller names (hf-hub:, local-dir:, file, state dict) wins over ours. A `hf_hub_id` of ours is no
+    such source: timm's copy of a registered configuration has it, and its weights are verified like any of ours.
+    """
+    if any(config.get(key) for key in OWN_SOURCES):
+        return None
+    place = config.get("hf_hub_id")
+    if place:
+        published = {hub_id(row, card): f"{row.name}.{card.tag}" for row in VARIANTS.values() for card in row.weights}
+        return published.get(place)
+    return f"{name}.{config['tag']}" if config.get("tag") else name
+
+
+def read_file(name: str, place: str | Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a weight file that the caller names, or of the one in a folder; nothing pickled is run.
+
+    Args:
+        name: of the network, for the messages.
+        place: a safetensors file, one of torch.save, or a folder with one of them.
+
+    Raises:
+        WeightsUnavailable: there is none.
+        WeightsIntegrity: it cannot be read.
+        WeightsMismatch: it holds something else than a state dict.
+    """
+    path = Path(place)
+    files = [file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES] if path.is_dir() else [path]
+    if not any(file.is_file() for file in files):
+        raise WeightsUnavailable(f"{name}: there is no weight file at {path}; check the path, or use pretrained=False.")
+    try:
+        state = load_state_dict_from_path(path) if path.is_dir() else load_state_dict(str(path))
+    except Exception as error:  # torch's reader raises whatever a damaged file leads it to
+        # What torch says of a damaged file is the advice to unpickle it, so that only the error's kind is given.
+        reason = error if isinstance(error, SafetensorError) else type(error.__cause__ or error).__name__
+        raise WeightsIntegrity(
+            f"{name}: {path} is no intact safetensors file, nor a PyTorch checkpoint of tensors alone ({reason}). Save "
+            "or download it again; a file of another format needs its own extension."
+        ) from error
+    others = [f"{key!r} is a {type(value).__name__}" for key, value in state.items() if not torch.is_tensor(value)]
+    if others or not state:
+        raise WeightsMismatch(
+            f"{name}: {path} is no state dict: {others[0] if others else 'it is empty'}. Save model.state_dict() alone."
+        )
+    return state
+
+
+def check_config(folder: str | Path) -> None:
+    """Check a folder's config.json, for which timm's own errors name neither the file nor the remedy.
+
+    Raises:
+        WeightsUnavailable: there is none.
+        WeightsIntegrity: it does not describe a network that timm knows.
+    """
+    path = Path(folder) / CONFIG_FILENAME
+    if not path.is_file():
+        raise WeightsUnavailable(f"there is no {path}; give a folder that budgetnets.save_pretrained wrote.")
+    try:
+        config, architecture, _ = load_model_config_from_path(folder)
+        size = PretrainedCfg(**config).input_size
+        if not (isinstance(architecture, str) and is_model(architecture)):
+            raise ValueError(f"architecture={architecture!r} is none of timm's or budgetnets'")
+        if not isinstance(size, list | tuple) or len(size) != 3:
+            raise ValueError(f"input_size={size!r} must be channels, height and width")
+        for number in size:
+            integer("input_size", number, 1, MAX_WIDTH)
+    except Exception as error:  # timm takes the file apart unseen, and any of Python's errors may come of it
+        raise WeightsIntegrity(
+            f"{path} describes no network ({type(error).__name__}: {error}). Save it again with "
+            "budgetnets.save_pretrained, or download it again."
+        ) from error
 
 
 def check_foreign(state: dict[str, torch.Tensor], model: BudgetResNet) -> dict[str, torch.Tensor]:
@@ -96,10 +168,11 @@ def check_foreign(state: dict[str, torch.Tensor], model: BudgetResNet) -> dict[s
     expected = dict(model.state_dict())
     config: Mapping[str, Any] = getattr(model, "pretrained_cfg", {})
     classes = config.get("num_classes", 0)  # the source's; timm leaves its classifier out where the network has others
-    for name, shape in (("head.weight", (classes, model.num_features * model.grid**2)), ("head.bias", (classes,))):
+    for name in ("head.weight", "head.bias") if classes != model.num_classes else ():
         wanted = expected.pop(name, None) is not None or name in state
         if classes and wanted:
-            expected[name] = torch.empty(shape, device="meta")
+            shape = getattr(state.get(name), "shape", ())  # its width follows the source's pool, which may be another
+            expected[name] = torch.empty(classes, *shape[1:], device="meta")
     source_chans = (config.get("input_size") or (3,))[0]
     if "stem.conv.weight" in state and source_chans != model.in_chans:
         width, _, *kernel = expected["stem.conv.weight"].shape
@@ -129,15 +202,20 @@ def _bundled_bytes(row: Variant, weights: Weights, required: bool) -> bytes | No
 
 def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None, local_files_only: bool) -> bytes:
     """Return the verified file from the Hub's cache, else from the Hub, asked for anew once if its bytes are wrong."""
-    place = f"{row.hub_repo}@{weights.hub_revision}/{HUB_FILENAME}"
+    place = f"{hub_id(row, weights)}/{HUB_FILENAME}"
     file = (row.hub_repo, HUB_FILENAME, weights.hub_revision)
     known = hub.cached(*file, cache_dir=cache_dir)
     if known:
         content = _read(known)
         if _sha256(content) == weights.sha256:
             return content
+        if local_files_only or hub.offline():
+            raise WeightsIntegrity(
+                f"{row.name}.{weights.tag}: the cached file {known} is damaged ({_found(content, weights)}). "
+                "Delete it, and load the weights once with the network (without local_files_only and HF_HUB_OFFLINE)."
+            )
     found = ""
-    for force in (False,) if local_files_only else (False, True):
+    for force in (False, True):
         try:
             path = hub.fetch(*file, cache_dir=cache_dir, local_files_only=local_files_only, force=force)
         except Exception as error:  # the client raises its HTTP library's own errors too, which are no OSError
@@ -150,9 +228,9 @@ def _hub_bytes(row: Variant, weights: Weights, cache_dir: str | Path | None, loc
             return content
         found = _found(content, weights)
     raise WeightsIntegrity(
-        f"{row.name}.{weights.tag}: {place} is not the published file ({found})"
-        f"{'' if local_files_only else ', downloaded twice'}. Something between this machine and the Hub alters it, or "
-        "budgetnets is older than the repository; upgrade budgetnets, or use pretrained=False."
+        f"{row.name}.{weights.tag}: {place} is not the published file ({found}), downloaded twice. "
+        "Something between this machine and the Hub alters it, or budgetnets is older than the repository; upgrade "
+        "budgetnets, or use pretrained=False."
     )
 
 
