@@ -144,6 +144,7 @@ def predictor_of(table: dict, repeats: int) -> dict:
         "cross_validation": f"{FOLDS} folds, {repeats} times",
         **{name: value for name, value in table.items() if name != "rows"},
         "hardware": sorted({row["hardware"] for row in table["rows"] if "hardware" in row}),
+        "trained_at": sorted({row["commit"] for row in table["rows"] if "commit" in row}),
         "date": datetime.date.today().isoformat(),
         "commit": None if failed else commit,
     }

@@ -140,6 +140,7 @@ def predictor_section() -> str:
         ("The same by multiply-adds alone", f"{about['tau_of_macs_alone']:.3f}"),
         ("The same by parameters alone", f"{about['tau_of_params_alone']:.3f}"),
         ("Seed-to-seed standard deviation", noise),
+        ("Trained", f"at commit {', '.join(about['trained_at'])}"),
         ("Fitted", f"{about['date']}, commit {about['commit']}; {', '.join(about['hardware'])}"),
     )
     return benchmark_tables.table(("What", "Value"), list(facts), right=0)
