@@ -119,11 +119,6 @@ def models_page() -> str:
 def predictor_section() -> str:
     """What is known of the predictor, from the file in the package."""
     predictor = load_predictor()
-    if predictor is None:
-        return (
-            'Not measured yet: the package carries no predictor, and `objective="accuracy"` says so. Until it does, '
-            'use `objective="params"` or a function.'
-        )
     about = predictor.about
     tau = about["tau"]
     noise = f"{about['seed_sd']:.2f} percentage points" if about["seed_sd"] is not None else "not measured"

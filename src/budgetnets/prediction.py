@@ -135,7 +135,6 @@ class Predictor:
 
 
 @cache
-def load_predictor() -> Predictor | None:
-    """Return the predictor inside the package, or None where it carries none."""
-    file = resources.files("budgetnets") / FILE
-    return Predictor.from_dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+def load_predictor() -> Predictor:
+    """Return the predictor inside the package."""
+    return Predictor.from_dict(json.loads((resources.files("budgetnets") / FILE).read_text(encoding="utf-8")))

@@ -115,30 +115,21 @@ def _checked_latency(value: Any) -> float | None:
 
 
 def _checked_objective(objective: Any, space: Space) -> Predictor | None:
-    """Return the predictor, where there is one that knows the space's options."""
+    """Return the predictor, where it knows the space's options; else None, and results have no accuracy."""
     predictor = load_predictor()
-    if objective == "accuracy":
-        if predictor is None:
-            raise ValueError(
-                'objective="accuracy" needs predictor.json, which this package does not carry yet; use '
-                'objective="params" or a function of the spec, or run benchmarks/predictor_runs.py and fit_predictor.py'
-            )
-        unknown = predictor.unknown_options(space.options)
-        if unknown:
-            raise ValueError(
-                f"accuracies are predicted from trainings that had other options than {', '.join(unknown)}; "
-                'use objective="params" or a function of the spec'
-            )
-        return predictor
+    unknown = predictor.unknown_options(space.options)
     if isinstance(objective, str):
         if objective not in OBJECTIVES:
             near = did_you_mean(objective, OBJECTIVES)
             raise ValueError(f"objective={objective!r} is unknown{near} Use 'accuracy', 'params' or a function")
     elif not callable(objective):
         raise TypeError(f"objective={objective!r} must be 'accuracy', 'params' or a function from a spec to a number")
-    return (
-        predictor if predictor and not predictor.unknown_options(space.options) else None
-    )  # None: results without an accuracy
+    if unknown and objective == "accuracy":
+        raise ValueError(
+            f"accuracies are predicted from trainings that had other options than {', '.join(unknown)}; "
+            'use objective="params" or a function of the spec'
+        )
+    return None if unknown else predictor
 
 
 @dataclass(frozen=True)
