@@ -9,7 +9,7 @@ setup:  ## a virtual environment with everything for development
 	$(BIN)/python -m pip install --editable ".[test]" --group dev
 
 test:  ## the tests, without those that take long
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadscope
 
 fix:  ## format, and repair what the linter can
 	$(BIN)/ruff check --fix .
