@@ -46,13 +46,14 @@ def versions() -> dict:
 
 def command(argv: list[str]) -> str:
     """The command that gives such a result, without where it was written and where the data lay."""
-    script, words, kept = Path(argv[0]).name, iter(argv[1:]), []
+    places = {"--out": [], "--data": ["--data", "DIR"]}
+    words, kept = iter(argv[1:]), ["python", f"benchmarks/{Path(argv[0]).name}"]
     for word in words:
-        if word == "--out":
+        name, is_whole, _ = word.partition("=")
+        kept += places.get(name, [word])
+        if name in places and not is_whole:
             next(words)
-        else:
-            kept += [word, *([next(words) and "DIR"] if word == "--data" else [])]
-    return shlex.join(["python", f"benchmarks/{script}", *kept])
+    return shlex.join(kept)
 
 
 def describe() -> dict:

@@ -30,6 +30,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 import budgetnets
+from budgetnets.preprocessing import as_mode
 
 
 def parse_args():
@@ -58,10 +59,10 @@ def parse_args():
 
 
 def load_image(path):
-    """Return an image file as RGB, upright: a camera's rotation is only a note in the file."""
+    """Return an image file as an RGB image, upright: a camera's rotation is only a note in the file."""
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return as_mode(ImageOps.exif_transpose(image), "RGB")  # as budgetnets.transforms has it, 16 bits too
     except Exception as error:  # a decoder may raise anything on damaged bytes
         sys.exit(f"{path} cannot be read as an image ({error}); repair it or take it out of the folder")
 

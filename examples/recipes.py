@@ -31,6 +31,7 @@ OF_TORCH = tuple(
     if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler) and name[0] != "_"
     if name not in NEED_PYTHON
 )
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 FUSED = {"nesterov", "momentum", "sgd", "adam", "adamw"}
 # May differ when a run is resumed.
 NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile", "compile_mode"}
@@ -62,6 +63,7 @@ def parse(parser, argv):
     check_schedule(parser, args)
     check_sharpness(parser, args)
     check_mixing(parser, args)
+    check_compiling(parser, args)
     return args
 
 
@@ -158,8 +160,20 @@ def check_mixing(parser, args):
     for name in ("cutout", "mix_prob", "mix_until"):
         if not 0 <= getattr(args, name) <= 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(args, name)} is a share; use 0 to 1")
-    if (args.mixup or args.cutmix) and args.batch_size % 2:
+    mixes = args.mixup or args.cutmix
+    for name in ("mix_prob", "mix_until"):
+        if not mixes and getattr(args, name) != 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)} has no effect without --mixup or --cutmix")
+    if mixes and args.batch_size % 2:
         parser.error(f"--batch-size {args.batch_size} is odd, and images are mixed in pairs; use an even one")
+
+
+def check_compiling(parser, args):
+    """Refuse a mode that torch.compile has not, or that would be without effect."""
+    if args.compile_mode not in COMPILE_MODES:
+        parser.error(f"--compile-mode {args.compile_mode} is unknown; use one of {', '.join(COMPILE_MODES)}")
+    if args.compile_mode != "default" and not args.compile:
+        parser.error(f"--compile-mode {args.compile_mode} has no effect without --compile; add it")
 
 
 def make_optimizer(args, model, device):

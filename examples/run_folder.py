@@ -62,6 +62,7 @@ def save_run(folder, parts, log, best):
 
 
 def write_curves(folder, log):
+    """Write the picture of the log's curves."""
     write(folder / "curves.png", lambda path: draw_curves(log, path))
 
 

@@ -93,6 +93,7 @@ OPTIONS = [  # name, default (which gives the type), meaning
 
 
 def defaults():
+    """Return the options' defaults by their names in args."""
     return {name.replace("-", "_"): default for name, default, _ in OPTIONS}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import benchmark_tables
 import pytest
+import results
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,6 +27,12 @@ def page_of(monkeypatch, tmp_path):
     """The page made of the results in the test's folder alone."""
     monkeypatch.setattr(benchmark_tables, "RESULTS", tmp_path)
     return benchmark_tables.page
+
+
+@pytest.mark.parametrize("places", [["--data", "/my", "--out", "/mine"], ["--data=/my", "--out=/mine"]])
+def test_a_result_names_its_command_but_no_place_on_the_machine(places):
+    given = ["/home/me/benchmarks/latency.py", *places, "--peers", "", "--rounds", "5"]
+    assert results.command(given) == "python benchmarks/latency.py --data DIR --peers '' --rounds 5"
 
 
 def test_without_results_the_page_says_so(page_of):

@@ -73,6 +73,13 @@ def test_finetuning_learns_a_folder_of_any_sizes_and_modes(tuned):
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "log.json", "model.safetensors"]
 
 
+def test_a_picture_of_16_bits_is_learned_from_as_it_is_classified(tmp_path):
+    finetune = pytest.importorskip("finetune")
+    bytes_ = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(bytes_ * 257).save(tmp_path / "deep.png")
+    assert np.array_equal(np.asarray(finetune.load_image(tmp_path / "deep.png"))[:, :, 0], bytes_)
+
+
 @pytest.mark.parametrize("create", [timm.create_model, budgetnets.create])
 def test_a_finetuned_network_reloads_bit_equal_with_its_class_names(create, tuned):
     out, _ = tuned
