@@ -64,6 +64,7 @@ def parse(parser, argv):
     check_sharpness(parser, args)
     check_mixing(parser, args)
     check_compiling(parser, args)
+    check_teaching(parser, args)
     return args
 
 
@@ -174,6 +175,17 @@ def check_compiling(parser, args):
         parser.error(f"--compile-mode {args.compile_mode} is unknown; use one of {', '.join(COMPILE_MODES)}")
     if args.compile_mode != "default" and not args.compile:
         parser.error(f"--compile-mode {args.compile_mode} has no effect without --compile; add it")
+
+
+def check_teaching(parser, args):
+    """Refuse a share or a temperature that is none, or that would be without effect."""
+    if not 0 < args.distill <= 1:
+        parser.error(f"--distill {args.distill} is the teacher's share; use more than 0, at most 1")
+    if not 0 < args.temperature < math.inf:
+        parser.error(f"--temperature {args.temperature} divides the logits; use more than 0, such as 2")
+    for name in ("distill", "temperature"):
+        if not args.teacher and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name} {getattr(args, name)} has no effect without --teacher; add it")
 
 
 def make_optimizer(args, model, device):

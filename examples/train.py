@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import cifar
+import distillation
 import fast_data
 import recipes
 import run_folder
@@ -57,6 +58,9 @@ OPTIONS = [  # name, default (which gives the type), meaning
     ("ema", 0.998, "decay of the averaged weights, which are the result; 0: none"),
     ("sam", 0.0, "radius of sharpness-aware minimization, such as 0.05, at twice the cost; 0: none"),
     ("asam", 0.0, "radius of its adaptive form, such as 1; 0: none"),
+    ("teacher", "", "learn from its answers too: a variant with weights, or the folder of a run"),
+    ("distill", 0.5, "the teacher's share of the loss"),
+    ("temperature", 2.0, "by which the logits of both are divided in that share"),
     ("clip", 0.0, "largest norm of the gradient; 0: any"),
     ("clip-value", 0.0, "largest single value of the gradient; 0: any"),
     ("crop", 4, "pixels that a random crop may be off"),
@@ -140,6 +144,7 @@ def train(args, accelerator):
     schedule = recipes.Schedule(args, optimizer, len(loader))
     mixing = {"prob": args.mix_prob, "label_smoothing": args.smoothing, "num_classes": 10}
     mix = Mixup(args.mixup, args.cutmix, **mixing) if args.mixup or args.cutmix else None
+    distilled = distillation.make_loss(args, accelerator)
     log, best = recipes.describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
     model, optimizer = accelerator.prepare(model, optimizer)
     raw = accelerator.unwrap_model(model)
@@ -152,6 +157,7 @@ def train(args, accelerator):
     def backward(images, targets):
         logits = forward(images).float()
         loss = F.cross_entropy(logits, targets, label_smoothing=0.0 if mix else args.smoothing)
+        loss = distilled(loss, logits, images)
         accelerator.backward(loss)
         return logits.detach().clone(), loss.detach().clone()  # CUDA graphs write the next pass over the last one
 

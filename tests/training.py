@@ -15,6 +15,7 @@ for needed in ("accelerate", "matplotlib"):
     pytest.importorskip(needed, reason="pip install 'budgetnets[train]'")
 
 import cifar  # noqa: E402, F401
+import distillation  # noqa: E402, F401
 import fast_data  # noqa: E402, F401
 import pruning  # noqa: E402, F401
 import recipes  # noqa: E402
