@@ -1,7 +1,7 @@
 """Generate models.md, benchmarks.md, reproduction.md, lessons.md and accuracy.svg in docs, and tables of other pages.
 
 They follow from the table of variants, the package's predictor, benchmarks/results, docs/logs/reports and
-docs/study.toml. The other pages are README.md and docs/search.md.
+docs/study.toml, docs/logs/choice. The other pages are README.md, docs/search.md and docs/weights.md.
 
 python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale
@@ -16,6 +16,7 @@ from pathlib import Path
 import benchmark_tables
 import draw_accuracy
 import lessons_page
+import recipe_choice
 import reproduction_page
 import study_logs
 
@@ -177,6 +178,7 @@ def main() -> int:
         "docs/reproduction.md": lambda text: reproduction_page.page(study_logs.read_study()),
         "docs/lessons.md": lambda text: lessons_page.page(study_logs.read_study()),
         "docs/search.md": lambda text: with_parts("docs/search.md", text, {"predictor": predictor_section()}),
+        "docs/weights.md": lambda text: with_parts("docs/weights.md", text, {"choice": recipe_choice.section()}),
         "README.md": lambda text: with_parts("README.md", text, readme_parts()),
         "docs/accuracy.svg": draw_accuracy.picture,
     }

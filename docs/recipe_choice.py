@@ -1,0 +1,64 @@
+"""The table of the recipes that were compared on a hold-out, for docs/weights.md.
+
+docs/logs/choice/<any name>.json is the log.json of `examples/train.py --holdout 5000 --test never`.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from benchmark_tables import table
+
+ROOT = Path(__file__).parent.parent
+LOGS = ROOT / "docs" / "logs" / "choice"
+
+sys.path.insert(0, str(ROOT / "examples"))
+HEADER = ("Network", "Options", "Seed", "Commit", "Epochs", "Minutes", "Hold-out top-1 %")
+SHOWN_BESIDE = {"model", "epochs", "seed", "holdout", "test", "eval_every"}
+
+
+def read_log(path: Path) -> dict:
+    """Return the log of a finished run that chose nothing and looked at its hold-out alone.
+
+    Raises:
+        ValueError: another log.
+    """
+    log = json.loads(path.read_text())
+    done, wanted = len(log["epochs"]), log["args"]["epochs"]
+    if done < wanted:
+        raise ValueError(f"{path.name} has {done} of its {wanted} epochs; only whole runs are compared")
+    if log["evaluated_on"] != "holdout" or log["args"]["test"] != "never" or log["chosen_on"] != "nothing":
+        raise ValueError(f"{path.name} was not made with --holdout and --test never, without choosing an epoch")
+    return log
+
+
+def options(log: dict, defaults: dict) -> str:
+    """The options that are not train.py's defaults, as on the command line."""
+    words = []
+    for name, value in log["args"].items():
+        if name in SHOWN_BESIDE or value == defaults.get(name, value):
+            continue
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return f"`{shlex.join(words)}`" if words else "the defaults"
+
+
+def section() -> str:
+    """Return the table, the best of each network first, or a line where there are no logs."""
+    import train
+
+    logs = [read_log(path) for path in sorted(LOGS.glob("*.json"))]
+    if not logs:
+        return "Nothing has been compared yet."
+    logs.sort(key=lambda log: (log["model"], -log["epochs"][-1]["eval_top1"]))
+    rows = []
+    for log in logs:
+        seconds = sum(epoch["train_seconds"] for epoch in log["epochs"])
+        figures = log["args"]["epochs"], f"{seconds / 60:.0f}", f"{log['epochs'][-1]['eval_top1']:.2f}"
+        how = options(log, train.defaults()), log["args"]["seed"], log["commit"]
+        rows.append((f"`{log['model']}`", *how, *figures))
+    hardware = "; ".join(sorted({log["hardware"] for log in logs}))
+    sizes = sorted({log["args"]["holdout"] for log in logs})
+    images = " or ".join(f"{size:,}" for size in sizes)
+    return f"{table(HEADER, rows, right=3)}\n\nHold-out of {images} training images; {hardware}."
