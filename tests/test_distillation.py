@@ -167,7 +167,7 @@ def test_a_broken_folder_is_named(fault, teacher, tmp_path, capsys):
     for name, content in files.items():
         (broken / name).write_bytes(content)
     message = refusal(tmp_path, capsys, "--teacher", broken)
-    assert f"--teacher {broken} is no run of this script that can be read" in message
+    assert f"--teacher {broken} is no run of train.py that can be read" in message
 
 
 def test_a_hold_out_that_the_teacher_shared_is_allowed(tmp_path):

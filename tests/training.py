@@ -17,6 +17,7 @@ for needed in ("accelerate", "matplotlib"):
 import cifar  # noqa: E402, F401
 import distillation  # noqa: E402, F401
 import fast_data  # noqa: E402, F401
+import grow  # noqa: E402, F401
 import pruning  # noqa: E402, F401
 import recipes  # noqa: E402
 import sam  # noqa: E402, F401

@@ -1,0 +1,56 @@
+"""Trained networks that an option names: a variant with its weights, or the folder of a finished run of train.py."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cifar
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import budgetnets
+from budgetnets.variants import find_weights
+
+STARTED_FROM = {"pretrained", "checkpoint_path"}  # of a model's arguments: weights that the run's own have replaced
+
+
+def load(option, name):
+    """Return the network, and its training's hold-out size and mean and std of the images; exit where there is none.
+
+    Args:
+        option: as messages name it, such as "--teacher".
+        name: of the variant, with or without its weights' tag, or the folder.
+    """
+    folder = Path(name)
+    return load_run(option, folder) if (folder / "log.json").exists() else load_variant(option, name)
+
+
+def load_variant(option, name):
+    try:
+        weights = find_weights(name)
+    except ValueError as error:
+        sys.exit(f"{option} {name} is no run's folder, and as a variant: {error}")
+    if weights is None:
+        known = ", ".join(budgetnets.list_models(pretrained=True))
+        sys.exit(f"{option} {name} has no trained weights yet; use {known} or the folder of a run")
+    training = {"holdout": 0, "mean": list(weights.mean), "std": list(weights.std)}
+    return budgetnets.create(name, pretrained=True), training
+
+
+def load_run(option, folder):
+    try:
+        log = json.loads((folder / "log.json").read_text())
+        args = argparse.Namespace(**log["args"])
+        done, wanted = len(log["epochs"]), args.epochs
+        options = {key: value for key, value in json.loads(args.model_args).items() if key not in STARTED_FROM}
+        model = timm.create_model(args.model, **options)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        mean, std = map(list, cifar.mean_and_std(args))
+        training = {"holdout": args.holdout, "mean": mean, "std": std}
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        sys.exit(f"{option} {folder} is no run of train.py that can be read: {error}")
+    if done < wanted:
+        sys.exit(f"{option} {folder} has {done} of its {wanted} epochs; go on with it first (--resume)")
+    return model.eval(), training
