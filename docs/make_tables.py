@@ -62,7 +62,7 @@ def model_table(link: bool) -> str:
     for row in VARIANTS.values():
         name = f"[`{row.name}`](#{row.name})" if link else f"`{row.name}`"
         macs = f"{budgetnets.count_macs(row.spec) / 1e6:,.1f}"
-        cells = (name, row.report, f"{row.params:,}", macs, best_reported(row), measured(row))
+        cells = (name, row.report or "none", f"{row.params:,}", macs, best_reported(row), measured(row))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -100,9 +100,9 @@ def section(row: Variant) -> str:
         f"- Parameters: {row.params:,}, {place} the budget of {row.budget:,}",
         f"- Multiply-adds: {budgetnets.count_macs(row.spec):,}",
         f"- Peak activations: {budgetnets.count_memory(row.spec) / 1024:,.0f} KiB (fp32, one image)",
-        f"- Report: {row.report}",
-        f"- Parameters as reported: {row.reported_params or 'none'}",
-        item(f"Reported top-1 %: {runs(row.reported)}"),
+        f"- Report: {row.report or 'none, a network of our own'}",
+        *([f"- Parameters as reported: {row.reported_params or 'none'}"] if row.report else []),
+        *([item(f"Reported top-1 %: {runs(row.reported)}")] if row.report else []),
         f"- Measured top-1 %: {measured(row)}",
     ]
     if row.note:

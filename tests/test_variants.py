@@ -12,6 +12,8 @@ import timm
 import torch
 
 import budgetnets
+from budgetnets import ResNetSpec, variants
+from budgetnets.cards import hub_card
 from budgetnets.variants import BUDGET, VARIANTS
 
 ROWS = pytest.mark.parametrize("row", VARIANTS.values(), ids=list(VARIANTS))
@@ -80,10 +82,11 @@ def test_the_keys_read_like_the_network():
 @ROWS
 def test_a_row_says_what_it_must(row):
     assert row.name.endswith("_cifar")
-    assert all(report in budgetnets.variants.REPORTS for report in row.report.split(", "))
+    assert all(report in budgetnets.variants.REPORTS for report in row.reports)
     assert all(80 < reported.top1 < 95 for reported in row.reported)
     assert row.reported or row.note
-    assert row.in_budget == (row.params <= BUDGET)
+    assert row.budget <= BUDGET
+    assert row.in_budget == (row.params <= row.budget)
     assert len({weights.tag for weights in row.weights}) == len(row.weights)
 
 
@@ -102,9 +105,29 @@ def test_a_card_says_all_that_is_known(row):
     card = budgetnets.card(row.name)
     assert (card.params, card.macs) == (row.params, budgetnets.count_macs(row.spec))
     text = str(card)
-    for part in (row.name, f"{row.params:,}", *row.report.split(", "), *(f"{r.top1:g} %" for r in row.reported)):
+    for part in (row.name, f"{row.params:,}", *row.reports, *(f"{r.top1:g} %" for r in row.reported)):
         assert part in text
     assert ("not trained yet" in text) == (not row.weights)
+
+
+def test_a_network_of_our_own_needs_no_report(monkeypatch):
+    own = variants.Variant(
+        "budgetnet_test_cifar",
+        ResNetSpec.from_letters(2, 1, [8, 16]),
+        params=5_266,
+        budget=8_000,
+        note="Found by search.",
+    )
+    monkeypatch.setattr(variants, "VARIANTS", {own.name: own})
+    text = str(budgetnets.card(own.name))
+    assert "5,266 parameters (within the budget of 8,000)" in text
+    assert "note: Found by search." in text
+    assert "report" not in text
+    (weights,) = VARIANTS["resnet9_cifar"].weights
+    on_the_hub = hub_card(own, weights)
+    assert "Found by search.\n\nImages are scaled" in on_the_hub
+    assert "A network of the zoo's own" in on_the_hub
+    assert "figures of the report" not in on_the_hub
 
 
 @ROWS

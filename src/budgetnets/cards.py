@@ -24,11 +24,11 @@ class Card:
         name: the variant's name.
         spec: its architecture.
         params, macs, memory: parameters; multiply-adds and peak activation bytes (fp32) of one image.
-        budget: the parameters that its report allowed itself.
-        report: the reports that describe it.
+        budget: the parameters that it may have.
+        report: the reports that describe it; empty for a network of our own.
         reported_params: the count as the report prints it; empty where it prints none.
         reported: top-1 on CIFAR-10's test set in percent, run by run, as the reports give it.
-        note: what does not agree in the report.
+        note: what does not agree in the report, or where a network of our own comes from.
         top1: our weights' top-1 in percent, one crop, last epoch; None without weights.
         provenance: how `top1` was measured; empty without weights.
         weights: the weights' card (hash, recipe, log, license), or None.
@@ -57,7 +57,7 @@ class Card:
             str(self.spec),
             "",
             *(f"report: {report}" for report in self.report),
-            f"reported parameters: {self.reported_params or 'none printed'}",
+            *([f"reported parameters: {self.reported_params or 'none printed'}"] if self.report else []),
             *(f"reported top-1: {r.top1:g} % (run {r.run})" for r in self.reported),
             *([f"note: {self.note}"] if self.note else []),
         ]
@@ -81,10 +81,6 @@ def card(name: str) -> Card:
         ValueError: an unknown name, answered with the nearest known one.
     """
     row, weights = find_variant(name), find_weights(name)
-    provenance = ""
-    if weights:
-        recipe = ", ".join(f"{key} {value}" for key, value in weights.recipe.items())
-        provenance = f"{weights.dataset} test set, the shipped file in fp32, one crop, last epoch; {recipe}"
     return Card(
         name=row.name,
         spec=row.spec,
@@ -92,14 +88,19 @@ def card(name: str) -> Card:
         macs=count_macs(row.spec),
         memory=count_memory(row.spec),
         budget=row.budget,
-        report=tuple(f"{key}, {REPORTS[key]}" for key in row.report.split(", ")),
+        report=tuple(f"{key}, {REPORTS[key]}" for key in row.reports),
         reported_params=row.reported_params,
         reported=row.reported,
         note=row.note,
         top1=weights.top1 if weights else None,
-        provenance=provenance,
+        provenance=_provenance(weights) if weights else "",
         weights=weights,
     )
+
+
+def _provenance(weights: Weights) -> str:
+    recipe = ", ".join(f"{key} {value}" for key, value in weights.recipe.items())
+    return f"{weights.dataset} test set, the shipped file in fp32, one crop, last epoch; {recipe}"
 
 
 def _card_data(**data: Any) -> Any:
@@ -161,8 +162,9 @@ def hub_card(row: Variant, weights: Weights) -> str:
         eval_results=[result],
     )
     reported = "\n".join(f"- {r.top1:g} % in the report's run {r.run}" for r in row.reported)
-    reports = "\n".join(f"- {key}: {REPORTS[key]}" for key in row.report.split(", "))
-    note = f"\n\n{row.note}" if row.note else ""
+    theirs = f"{reported}\n\nThose are the figures of the report, from its own training." if reported else ""
+    remarks = "".join(f"{remark}\n\n" for remark in (theirs, row.note) if remark)
+    source = "\n".join(f"- {key}: {REPORTS[key]}" for key in row.reports) or "- A network of the zoo's own."
     return _render(
         data,
         f"""\
@@ -182,13 +184,9 @@ A residual network for 32x32 images, trained on {weights.dataset}; a variant of 
 
 Top-1 on {weights.dataset}'s test set: **{weights.top1:.2f} %**, or {weights.top1_flip:.2f} % with the logits of each
 image and its mirror image added ({weights.mean_and_spread}); expected calibration error {weights.ece:.2f} %.
-{card(name).provenance}.
+{_provenance(weights)}.
 
-{reported}
-
-Those are the figures of the report, from its own training.{note}
-
-Images are scaled to 0..1 and normalized with mean {weights.mean} and standard deviation {weights.std}.
+{remarks}Images are scaled to 0..1 and normalized with mean {weights.mean} and standard deviation {weights.std}.
 
 ## Limits
 
@@ -196,7 +194,7 @@ Images are scaled to 0..1 and normalized with mean {weights.mean} and standard d
 
 ## Source
 
-{reports}
+{source}
 """,
     )
 

@@ -98,22 +98,28 @@ class Variant:
         name: as in `budgetnets.create(name)` and `timm.create_model(name)`.
         spec: the architecture.
         params: its exact number of parameters.
-        report: the reports that describe it, such as "R1, R3".
+        report: the reports that describe it, such as "R1, R3"; empty for a network of our own.
         reported_params: the count as the report prints it.
         reported: what the reports' runs reached.
-        note: what does not agree in the report, in a sentence.
+        note: what does not agree in the report, in a sentence; or where a network of our own comes from.
         weights: trained weights, the default first.
+        budget: the parameters that it may have.
     """
 
     name: str
     spec: ResNetSpec
     params: int
-    report: str
-    reported_params: str
-    reported: tuple[Reported, ...]
+    report: str = ""
+    reported_params: str = ""
+    reported: tuple[Reported, ...] = ()
     note: str = ""
     weights: tuple[Weights, ...] = ()
     budget: int = field(default=BUDGET)
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """The keys of its reports."""
+        return tuple(self.report.split(", ")) if self.report else ()
 
     @property
     def in_budget(self) -> bool:
