@@ -88,6 +88,17 @@ def overlaid(own, other):
     return result
 
 
+def parts_without(copied, names):
+    """Return the parts of a network of which nothing was copied: whole blocks, and modules of the others."""
+
+    def block(name):
+        return ".".join(name.split(".")[:3]) if name.startswith("stages.") else name.rpartition(".")[0]
+
+    started = {block(name) for name in copied}
+    rest = (name for name in names if name not in copied)
+    return list(dict.fromkeys(name.rpartition(".")[0] if block(name) in started else block(name) for name in rest))
+
+
 def main(argv=None):
     args = parse_args(argv)
     torch.manual_seed(args.seed)
@@ -98,9 +109,8 @@ def main(argv=None):
     except ValueError as error:
         sys.exit(f"--start {args.start}: {error}")
     run_folder.write(args.out, lambda path: save_file(model.state_dict(), path, {"format": "pt"}))
-    state = model.state_dict()
-    fresh = sorted({name.rpartition(".")[0] for name in state} - {name.rpartition(".")[0] for name in copied})
-    print(f"{args.out}: {len(copied)} of {len(state)} tensors start from {args.start}, the other parts anew: {fresh}")
+    fresh = ", ".join(parts_without(copied, model.state_dict())) or "nothing"
+    print(f"{args.out}: {len(copied)} tensors start from {args.start}; anew start {fresh}")
 
 
 if __name__ == "__main__":

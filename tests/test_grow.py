@@ -133,7 +133,7 @@ def source(tmp_path, train_in_process):
 def test_a_training_starts_from_the_file(source, tmp_path, capsys):
     larger, file = {"N": 2, "B": 2, "C": [8, 16]}, tmp_path / "grown.safetensors"
     grow.main(["budget_resnet", "--model-args", json.dumps(larger), "--start", str(source), "--out", str(file)])
-    assert "start from" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("; anew start stages.0.1, stages.1.1\n")
     model = budgetnets.build_resnet(**larger)
     model.load_state_dict(load_file(file))
     small = budgetnets.build_resnet(N=2, B=1, C=[8, 16])
