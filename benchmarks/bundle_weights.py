@@ -11,6 +11,7 @@ import hashlib
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import timm
@@ -21,6 +22,10 @@ import budgetnets
 from budgetnets.variants import Weights, find_variant
 from budgetnets.verification import calibration_error, predict, read_test_set
 from budgetnets.weights import bundled_path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+import recipes
+import train
 
 MOST_BYTES = 10 * 2**20
 LOGS = Path(__file__).parent.parent / "docs" / "logs"
@@ -63,12 +68,7 @@ def main() -> None:
     log_path.write_text(json.dumps(log, indent=1) + "\n")
     shutil.copyfile(args.run / "curves.png", log_path.with_suffix(".png"))
 
-    defaults = recipe_defaults()
-    options = {name: value for name, value in log["args"].items() if value != defaults.get(name, value)}
-    command = ["examples/train.py", "--model", row.name]
-    flags = {name.replace("_", "-"): value for name, value in options.items() if name != "model"}
-    for name, value in flags.items():
-        command += [f"--{name}" if value else f"--no-{name}"] if type(value) is bool else [f"--{name}", str(value)]
+    command = ["examples/train.py", "--model", row.name, *recipes.as_words(log["args"], train.defaults(), {"model"})]
     command += ["--compile", "--compile-mode", log["compiled"]] if log["compiled"] else []
     recipe = {
         "command": shlex.join(command),
@@ -91,16 +91,6 @@ def main() -> None:
     }
     print(f"{path}: {path.stat().st_size:,} bytes; put this into the row of {row.name} in variants.py:\n")
     print("Weights(\n" + "".join(f"    {name}={value!r},\n" for name, value in row_text.items()) + "),")
-
-
-def recipe_defaults() -> dict:
-    """The defaults of examples/train.py, so that the recipe names only what differs from them."""
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-    import train
-
-    return train.defaults()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ ROOT = Path(__file__).parent.parent
 LOGS = ROOT / "docs" / "logs" / "choice"
 
 sys.path.insert(0, str(ROOT / "examples"))
+import recipes  # noqa: E402  pyright does not know the folder
+import train  # noqa: E402
+
 HEADER = ("Network", "Options", "Seed", "Commit", "Epochs", "Minutes", "Hold-out top-1 %")
 SHOWN_BESIDE = {"model", "epochs", "seed", "holdout", "test", "eval_every"}
 
@@ -33,21 +36,8 @@ def read_log(path: Path) -> dict:
     return log
 
 
-def options(log: dict, defaults: dict) -> str:
-    """The options that are not train.py's defaults, as on the command line."""
-    words = []
-    for name, value in log["args"].items():
-        if name in SHOWN_BESIDE or value == defaults.get(name, value):
-            continue
-        flag = name.replace("_", "-")
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-    return f"`{shlex.join(words)}`" if words else "the defaults"
-
-
 def section() -> str:
     """Return the table, the best of each network first, or a line where there are no logs."""
-    import train
-
     logs = [read_log(path) for path in sorted(LOGS.glob("*.json"))]
     if not logs:
         return "Nothing has been compared yet."
@@ -56,7 +46,8 @@ def section() -> str:
     for log in logs:
         seconds = sum(epoch["train_seconds"] for epoch in log["epochs"])
         figures = log["args"]["epochs"], f"{seconds / 60:.0f}", f"{log['epochs'][-1]['eval_top1']:.2f}"
-        how = options(log, train.defaults()), log["args"]["seed"], log["commit"]
+        words = recipes.as_words(log["args"], train.defaults(), SHOWN_BESIDE)
+        how = f"`{shlex.join(words)}`" if words else "the defaults", log["args"]["seed"], log["commit"]
         rows.append((f"`{log['model']}`", *how, *figures))
     hardware = "; ".join(sorted({log["hardware"] for log in logs}))
     sizes = sorted({log["args"]["holdout"] for log in logs})

@@ -43,7 +43,7 @@ def load_teacher(args):
             f"{args.holdout}. A teacher that saw the held-out images tells of them; give a run's folder with the same"
         )
     for name, own in zip(("mean", "std"), cifar.mean_and_std(args), strict=True):
-        if list(own) != taught[name]:
+        if own != taught[name]:
             figures = ",".join(map(str, taught[name]))
             sys.exit(f"--teacher {args.teacher} takes images of another {name}; add --{name} {figures}")
     return model

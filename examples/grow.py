@@ -3,11 +3,12 @@
     python examples/grow.py resnet24_sestem_cifar --start resnet9_cifar --out grown.safetensors
     python examples/train.py --model resnet24_sestem_cifar --model-args '{"checkpoint_path": "grown.safetensors"}' ...
 
-After Net2Net (Chen et al. 2016, arXiv 1511.05641): a wider or deeper network with larger kernels gives the very answers
-of the one that it starts from. Each tensor is copied as far as both reach: channels from the first on, kernels around
-their centre. New channels feed none of the old ones, and added blocks add nothing, until the training changes it. What
-the other network has not at all (a further layer, a squeeze-and-excitation) starts at random. The other network may
-also be larger, in which case the rest of it is left out. Needs `pip install "budgetnets[train]"`.
+After Net2Net (Chen et al. 2016, arXiv 1511.05641): with batch norm and the same strides, a wider or deeper network with
+larger kernels gives the very answers of the one that it starts from. Each tensor is copied as far as both reach:
+channels from the first on, kernels around their centre. New channels feed none of the old ones, and added blocks add
+nothing, until the training changes it. What the other network has not at all (a further layer, a squeeze-and-
+excitation) starts at random. The other network may also be larger, in which case the rest of it is left out. Needs `pip
+install "budgetnets[train]"`.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import sys
 from pathlib import Path
 
 import run_folder
-import timm
 import torch
 import trained
 from safetensors.torch import save_file
@@ -34,6 +34,10 @@ def parse_args(argv):
     args = p.parse_args(argv)
     if args.out.suffix != ".safetensors":
         p.error(f"--out {args.out} must end in .safetensors, by which timm knows how to read it")
+    try:
+        args.model_args = {**json.loads(args.model_args)}
+    except (TypeError, ValueError) as error:
+        p.error(f'--model-args {args.model_args}: {error}; give JSON such as {{"N": 2, "B": 1, "C": [32, 64]}}')
     return args
 
 
@@ -102,7 +106,10 @@ def parts_without(copied, names):
 def main(argv=None):
     args = parse_args(argv)
     torch.manual_seed(args.seed)
-    model = timm.create_model(args.model, **json.loads(args.model_args))
+    try:
+        model = budgetnets.create(args.model, **args.model_args)
+    except (TypeError, ValueError) as error:
+        sys.exit(f"{args.model} --model-args {json.dumps(args.model_args)}: {error}")
     other, _ = trained.load("--start", args.start)
     try:
         copied = grow(model, other)
@@ -114,5 +121,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    assert budgetnets  # registers the variants with timm
     main()

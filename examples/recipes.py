@@ -103,6 +103,17 @@ def table(known):
     return "\n".join([*lines, "", "Runs beyond them:", *shown])
 
 
+def as_words(args, defaults, left_out=()):
+    """Return a log's options that are not train.py's defaults, as words of the command line."""
+    words = []
+    for name, value in args.items():
+        if name in left_out or value == defaults.get(name, value):
+            continue
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return words
+
+
 def check_choice(parser, args):
     """Refuse what would choose by the test set without saying so."""
     chooses = args.early_stop or args.keep_best or args.reload_best

@@ -17,7 +17,7 @@ STARTED_FROM = {"pretrained", "checkpoint_path"}  # of a model's arguments: weig
 
 
 def load(option, name):
-    """Return the network, and its training's hold-out size and mean and std of the images; exit where there is none.
+    """Return the network, and the holdout, mean and std of its training as a dictionary; exit where there is none.
 
     Args:
         option: as messages name it, such as "--teacher".
@@ -35,8 +35,7 @@ def load_variant(option, name):
     if weights is None:
         known = ", ".join(budgetnets.list_models(pretrained=True))
         sys.exit(f"{option} {name} has no trained weights yet; use {known} or the folder of a run")
-    training = {"holdout": 0, "mean": list(weights.mean), "std": list(weights.std)}
-    return budgetnets.create(name, pretrained=True), training
+    return budgetnets.create(name, pretrained=True), {"holdout": 0, "mean": weights.mean, "std": weights.std}
 
 
 def load_run(option, folder):
@@ -47,9 +46,9 @@ def load_run(option, folder):
         options = {key: value for key, value in json.loads(args.model_args).items() if key not in STARTED_FROM}
         model = timm.create_model(args.model, **options)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-        mean, std = map(list, cifar.mean_and_std(args))
+        mean, std = cifar.mean_and_std(args)
         training = {"holdout": args.holdout, "mean": mean, "std": std}
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         sys.exit(f"{option} {folder} is no run of train.py that can be read: {error}")
     if done < wanted:
         sys.exit(f"{option} {folder} has {done} of its {wanted} epochs; go on with it first (--resume)")

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from training import TINY, assert_same_weights, distillation, entries, read_log, run, stopped_before, weights
+from training import TINY, assert_resumes_after, assert_same_weights, distillation, read_log, run, weights
 
 import budgetnets
 
@@ -103,16 +103,27 @@ def test_the_teacher_itself_stays_as_it_is(teacher, tmp_path):
 )
 def test_a_run_that_was_stopped_resumes_to_the_same_numbers(options, teacher, tmp_path, monkeypatch):
     options = f"{TINY} --epochs 3 --lr 0.05 --teacher {teacher} {options}"
-    whole = run(tmp_path / "whole", options)
-    with stopped_before(4, monkeypatch):  # the second of the second epoch
-        run(tmp_path / "parts", options)
-    assert entries(run(tmp_path / "parts", options, "--resume")) == entries(whole)
-    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert_resumes_after(3, options, tmp_path, monkeypatch)  # in the second epoch
 
 
-def test_a_variant_with_weights_teaches(tmp_path):
-    log = run(tmp_path / "run", TINY, "--epochs 1 --teacher resnet9_cifar")
-    assert log["args"]["teacher"] == "resnet9_cifar"
+def test_a_variant_with_weights_teaches_in_mixed_precision(tmp_path):
+    """What is learned is nearly what fp32 learns: the loss of the whole run."""
+    from accelerate.state import AcceleratorState
+
+    options = f"{TINY} --epochs 1 --teacher resnet9_cifar --distill 1"
+    plain = run(tmp_path / "fp32", options)["epochs"][0]["train_loss"]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = run(tmp_path / "bf16", options, "--precision bf16")["epochs"][0]["train_loss"]
+    assert mixed != plain
+    assert mixed == pytest.approx(plain, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_compiled_teacher_teaches_the_same(teacher, tmp_path):
+    options = f"{TINY} --epochs 1 --teacher {teacher} --sizes 16x1"
+    plain = run(tmp_path / "eager", options)["epochs"][0]
+    compiled = run(tmp_path / "compiled", options, "--compile")["epochs"][0]
+    assert compiled["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-4)
 
 
 # --- what is refused

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from training import BARE, TINY, assert_same_weights, command, entries, read_log, recipes, run, stopped_before, train
+from training import BARE, TINY, assert_resumes_after, command, entries, read_log, recipes, run, train
 
 pytestmark = pytest.mark.usefixtures("train_in_process")
 TINY = f"{TINY} {BARE}"
@@ -31,14 +31,10 @@ TINY = f"{TINY} {BARE}"
 )
 def test_a_run_that_was_stopped_resumes_to_the_same_numbers(options, tmp_path, monkeypatch):
     options = f"{TINY} {options} --epochs 6"
-    whole = run(tmp_path / "whole", options)
-    with stopped_before(4 if "--holdout" in options else 8, monkeypatch):  # in the fourth epoch
-        run(tmp_path / "parts", options)
-    assert len(read_log(tmp_path / "parts")["epochs"]) == 3
-    parts = run(tmp_path / "parts", options, "--resume")
-    assert entries(parts) == entries(whole)
+    updates = 3 if "--holdout" in options else 7  # the next one is in the fourth epoch
+    ended, parts, whole = assert_resumes_after(updates, options, tmp_path, monkeypatch)
+    assert len(ended["epochs"]) == 3
     assert all(parts.get(name) == whole.get(name) for name in ("kept_epoch", "test_top1", "test_loss"))
-    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_killed_process_resumes_to_the_same_numbers(tmp_path):

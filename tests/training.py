@@ -63,6 +63,21 @@ def assert_same_weights(*runs):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def assert_resumes_after(updates, options, folder, monkeypatch):
+    """A run that ends after so many updates, and goes on, comes to the numbers of one that never ended.
+
+    Returns the log of the run when it ended, its whole log, and that of the other run.
+    """
+    whole = run(folder / "whole", options)
+    with stopped_before(updates + 1, monkeypatch):
+        run(folder / "parts", options)
+    ended = read_log(folder / "parts")
+    parts = run(folder / "parts", options, "--resume")
+    assert entries(parts) == entries(whole)
+    assert_same_weights(folder / "whole", folder / "parts")
+    return ended, parts, whole
+
+
 @contextmanager
 def stopped_before(update, monkeypatch):
     """Runs inside end with an error before this update, of those that are counted from 1 over all epochs."""
