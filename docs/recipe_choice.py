@@ -5,18 +5,12 @@ docs/logs/choice/<any name>.json is the log.json of `examples/train.py --holdout
 
 import json
 import shlex
-import sys
 from pathlib import Path
 
 from benchmark_tables import table
+from study_logs import ROOT, defaults, recipes
 
-ROOT = Path(__file__).parent.parent
 LOGS = ROOT / "docs" / "logs" / "choice"
-
-sys.path.insert(0, str(ROOT / "examples"))
-import recipes  # noqa: E402  pyright does not know the folder
-import train  # noqa: E402
-
 HEADER = ("Network", "Options", "Seed", "Commit", "Epochs", "Minutes", "Hold-out top-1 %")
 SHOWN_BESIDE = {"model", "epochs", "seed", "holdout", "test", "eval_every"}
 
@@ -46,7 +40,7 @@ def section() -> str:
     for log in logs:
         seconds = sum(epoch["train_seconds"] for epoch in log["epochs"])
         figures = log["args"]["epochs"], f"{seconds / 60:.0f}", f"{log['epochs'][-1]['eval_top1']:.2f}"
-        words = recipes.as_words(log["args"], train.defaults(), SHOWN_BESIDE)
+        words = recipes.as_words(log["args"], defaults(), SHOWN_BESIDE)
         how = f"`{shlex.join(words)}`" if words else "the defaults", log["args"]["seed"], log["commit"]
         rows.append((f"`{log['model']}`", *how, *figures))
     hardware = "; ".join(sorted({log["hardware"] for log in logs}))

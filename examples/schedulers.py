@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+import recipes
 import run_folder
 import train
 from tqdm import tqdm
@@ -76,7 +77,8 @@ def main(argv=None):
     args = train.parse_args([*recipe, "--out", str(own.out)])
     if not args.holdout:
         sys.exit("--holdout 0 would compare the schedulers on the test set; use --holdout 5000")
-    result = {"options": recipe, "rows": []}
+    own_to_each = recipes.NOT_THE_RECIPE | {"sched", "sched_args"}
+    result = {"args": {name: value for name, value in vars(args).items() if name not in own_to_each}, "rows": []}
     for name, arguments in tqdm(schedules(args.epochs, args.lr).items(), "schedulers"):
         how = ["--sched", name, "--sched-args", json.dumps(arguments), "--out", str(own.out / name), "--resume"]
         row, shared = compared([*recipe, *how])

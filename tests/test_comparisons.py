@@ -112,6 +112,8 @@ def test_each_schedulers_run_is_a_row_and_a_repetition_trains_nothing_anew(tmp_p
     assert capsys.readouterr().out.count("hold-out") == len(rates)
 
     monkeypatch.setattr(train, "main", lambda argv: pytest.fail("a finished run was started again"))
+    assert (result["args"]["lr"], result["args"]["limit"]) == (0.1, 64)
+    assert not {"data", "out", "sched"} & result["args"].keys()  # no paths, and nothing that the rows differ in
     schedulers.main(options)
     assert json.loads((tmp_path / "schedulers.json").read_text()) == result
     with pytest.raises(SystemExit, match="was run with another lr"):
