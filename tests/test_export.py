@@ -18,8 +18,8 @@ from torchvision.datasets import CIFAR10
 
 import budgetnets
 from budgetnets import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, build_resnet, export_onnx
-from budgetnets.export import ExportError, WithNormalization, _quiet, _write, export_graph
-from budgetnets.quantization import generated_images, read_int8_card
+from budgetnets.export import INPUT, ExportError, WithNormalization, _quiet, _write, export_graph
+from budgetnets.quantization import generated_images, measure_ranges, read_int8_card
 from budgetnets.variants import VARIANTS
 
 PHOTOS = generated_images(40, 3, 32)
@@ -310,6 +310,15 @@ def test_the_names_on_a_card_are_those_of_the_graph_without_normalization():
     assert "mul1" in plain
     assert raw.items() - plain.items() == {("cast0", "Cast"), ("mul0", "Mul"), ("sub0", "Sub")}
     assert plain.items() <= raw.items()
+
+
+def test_ranges_are_measured_in_the_order_of_the_graph_each_time():
+    net = WithNormalization(small(se="block"), True)
+    graph = export_graph(net)
+    first, second = (list(measure_ranges(graph, generated_images(16, *net.size)).items()) for _ in range(2))
+    tensors = [INPUT, *(output for node in graph.graph.node for output in node.output)]
+    assert first == second
+    assert [tensors.index(name) for name, _ in first] == sorted(tensors.index(name) for name, _ in first)
 
 
 @pytest.mark.slow

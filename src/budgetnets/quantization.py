@@ -131,7 +131,7 @@ def generated_images(n: int, in_chans: int, size: int) -> torch.Tensor:
 
 
 def measure_ranges(graph: Any, images: torch.Tensor) -> dict[str, tuple[float, float]]:
-    """Return the least and largest value of each activation of an ONNX graph over images as the graph takes them."""
+    """Return the least and largest value of each activation over images as an ONNX graph takes them, input first."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
@@ -144,7 +144,9 @@ def measure_ranges(graph: Any, images: torch.Tensor) -> dict[str, tuple[float, f
         reader: Any = _Reader(graph.graph.input[0].name, images)  # the quantizer asks for get_next alone
         calibrator.collect_data(reader)
         data = calibrator.compute_data().data
-        return {name: (found.range_value[0].item(), found.range_value[1].item()) for name, found in data.items()}
+    in_order = [graph.graph.input[0].name, *(output for node in graph.graph.node for output in node.output)]
+    assert data.keys() <= set(in_order)  # every one is a tensor of the graph
+    return {name: tuple(end.item() for end in data[name].range_value) for name in in_order if name in data}
 
 
 def quantize(graph: Any, ranges: Mapping[str, tuple[float, float]], float_nodes: Sequence[str] = ()) -> Any:
