@@ -31,7 +31,7 @@ TEXT = """\
 The [search's predictor](search.md#the-predictor) was fitted to {runs} trainings of {networks} networks, spread evenly
 over the choices: {train_images:,} images for {epochs} epochs, evaluated at the last epoch on {holdout_images:,} others.
 A linear fit over all of them gives what one choice changes while parameters, multiply-adds and the other choices stay
-equal, in percentage points, with its standard error.
+equal (so where it costs more, the layers are narrower), in percentage points, with its standard error.
 
 {rows}
 
