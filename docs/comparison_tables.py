@@ -57,7 +57,8 @@ def schedulers() -> list[str]:
         rows = [row[1:] for row in sorted(rows, reverse=True)]
         shown = table(("Scheduler", "Arguments", "Hold-out top-1 %", "Test top-1 %"), rows, right=2)
         what = f"`{model}`, {logs[0]['params']:,} parameters, trained by `{how}`:"
-        parts += [what, shown, f"{logs[0]['hardware']}; commit {logs[0]['commit']}."]
+        commits = dict.fromkeys(row["commit"] for log in logs for row in log["rows"] if "commit" in row)
+        parts += [what, shown, f"{logs[0]['hardware']}; commit {', '.join(commits)}."]
     return parts or NOT_RUN
 
 

@@ -66,7 +66,8 @@ def compared(argv):
         log = finished(Path(args.out), args)
     last = log["epochs"][-1]
     figures = {"holdout_top1": last["eval_top1"], "test_top1": log["test_top1"], "train_loss": last["train_loss"]}
-    return row | figures, {key: log[key] for key in ("model", "params", "hardware", "versions", "commit")}
+    row |= {"commit": log["commit"]}  # which may change where the comparison goes on after a stop
+    return row | figures, {key: log[key] for key in ("model", "params", "hardware", "versions")}
 
 
 def main(argv=None):
@@ -79,9 +80,14 @@ def main(argv=None):
         sys.exit("--holdout 0 would compare the schedulers on the test set; use --holdout 5000")
     own_to_each = recipes.NOT_THE_RECIPE | {"sched", "sched_args"}
     result = {"args": {name: value for name, value in vars(args).items() if name not in own_to_each}, "rows": []}
-    for name, arguments in tqdm(schedules(args.epochs, args.lr).items(), "schedulers"):
-        how = ["--sched", name, "--sched-args", json.dumps(arguments), "--out", str(own.out / name), "--resume"]
-        row, shared = compared([*recipe, *how])
+    runs = [
+        [*recipe, "--sched", name, "--sched-args", json.dumps(arguments), "--out", str(own.out / name), "--resume"]
+        for name, arguments in schedules(args.epochs, args.lr).items()
+    ]
+    for argv in runs:
+        train.parse_args(argv)  # what one of them refuses is said before the first is trained
+    for argv in tqdm(runs, "schedulers"):
+        row, shared = compared(argv)
         result = shared | result
         result["rows"].append(row)
     run_folder.write(own.out / "schedulers.json", lambda path: path.write_text(json.dumps(result, indent=1) + "\n"))

@@ -147,6 +147,14 @@ def test_a_diverging_scheduler_is_a_row_that_says_so(tmp_path, monkeypatch):
     assert "holdout_top1" not in row
 
 
+def test_what_one_scheduler_refuses_is_said_before_any_is_trained(tmp_path, monkeypatch):
+    plateau = {"ConstantLR": {"factor": 1.0}, "ReduceLROnPlateau": {"watch": "eval_loss"}}
+    monkeypatch.setattr(schedulers, "schedules", lambda epochs, rate: plateau)
+    with pytest.raises(SystemExit):
+        schedulers.main(words(COMPARE, "--eval-every 2 --out", tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_schedulers_are_not_compared_on_the_test_set(tmp_path):
     with pytest.raises(SystemExit, match="use --holdout 5000"):
         schedulers.main(words(COMPARE, "--holdout 0 --out", tmp_path))

@@ -109,7 +109,8 @@ def scheduled(*figures):
     """Rows of schedulers.json: name, accuracy on the hold-out, accuracy on the test set or None where it diverged."""
     rows = []
     for name, holdout, test in figures:
-        result = {"stopped": "the loss is nan"} if holdout is None else {"holdout_top1": holdout, "test_top1": test}
+        figures = {"holdout_top1": holdout, "test_top1": test, "commit": "abc1234"}
+        result = {"stopped": "the loss is nan"} if holdout is None else figures
         rows.append({"scheduler": name, "arguments": {"gamma": 0.5, "step_size": 2}} | result)
     return rows
 
@@ -133,6 +134,7 @@ def test_the_best_scheduler_on_the_hold_out_comes_first_with_its_spread_over_see
         ["`StepLR`", arguments, "81.00 +- 1.41 (2 seeds)", "79.00 +- 0.00 (2 seeds)"],
         ["`ConstantLR`", arguments, "diverged with 1 of 2 seeds", "diverged with 1 of 2 seeds"],
     ]
+    assert comparison_tables.schedulers()[-1] == "1 x test; commit abc1234."
 
 
 def test_comparisons_under_different_recipes_are_not_mixed(logs):

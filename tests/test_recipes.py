@@ -155,7 +155,7 @@ def test_without_a_folder_nothing_starts(capsys):
         ("--cutmix 1 --batch-size 5", "--batch-size 5 is odd, and images are mixed in pairs"),
         ("--sched-args T_max=3", "--sched-args T_max=3 is no JSON object"),
         ("--opt-args [1]", "--opt-args [1] is no JSON object"),
-        ("--recipe R0-sgd --eval-every 2", "use --eval-every 1"),
+        ("--recipe R0-sgd --eval-every 2", "looks at every epoch's eval_loss; use --eval-every 1"),
         ("--reload-best", "add --holdout"),
         ("--recipe R1 --choose-on holdout", "add --holdout"),
         ("--recipe R1 --holdout 5000", "add --choose-on holdout"),
@@ -306,6 +306,13 @@ def test_a_plateau_is_that_of_the_entry_that_is_watched(watch, rates):
         found.append(optimizer.param_groups[0]["lr"])
         schedule.after_epoch({"eval_loss": 1 / (1 + epoch), "train_top1": 10.0 + 5 * (epoch > 0)})
     assert found == rates
+
+
+def test_a_plateau_of_the_training_loss_needs_no_evaluation(tmp_path):
+    log = run(
+        tmp_path, TINY, """--sched ReduceLROnPlateau --sched-args '{"watch": "train_loss"}' --epochs 3 --eval-every 3"""
+    )
+    assert ["eval_top1" in entry for entry in log["epochs"]] == [False, False, True]
 
 
 def test_a_schedulers_wrong_arguments_are_named(tmp_path):
