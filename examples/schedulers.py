@@ -34,7 +34,8 @@ def schedules(epochs, rate):
         "PolynomialLR": {"total_iters": epochs, "power": 2.0},
         "CosineAnnealingLR": {"T_max": epochs},
         "CosineAnnealingWarmRestarts": {"T_0": third},
-        "CyclicLR": {"base_lr": rate / 100, "max_lr": rate, "step_size_up": third, "cycle_momentum": False},
+        # Two cycles, so that it ends low.
+        "CyclicLR": {"base_lr": rate / 100, "max_lr": rate, "step_size_up": epochs / 4, "cycle_momentum": False},
         "OneCycleLR": {"max_lr": rate, "total_steps": epochs},
         "ReduceLROnPlateau": {"patience": 1, "watch": "train_loss"},
     }

@@ -95,6 +95,20 @@ def test_all_of_torchs_schedulers_that_need_no_code_are_compared():
     assert sorted(schedulers.schedules(15, 0.1)) == sorted(recipes.OF_TORCH)
 
 
+@pytest.mark.parametrize("name", sorted(set(recipes.OF_TORCH) - {"ConstantLR", "ReduceLROnPlateau"}))
+@pytest.mark.parametrize("epochs", [12, 15, 30])
+def test_each_schedule_ends_at_less_than_half_of_its_highest_rate(name, epochs):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **schedulers.schedules(epochs, 0.1)[name])
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) == pytest.approx(0.1, rel=0.15)
+    assert rates[-1] < max(rates) / 2
+
+
 def test_each_schedulers_run_is_a_row_and_a_repetition_trains_nothing_anew(tmp_path, monkeypatch, capsys):
     options = words(COMPARE, "--out", tmp_path)
     schedulers.main(options)
