@@ -69,7 +69,9 @@ def main() -> None:
     shutil.copyfile(args.run / "curves.png", log_path.with_suffix(".png"))
 
     command = ["examples/train.py", "--model", row.name, *recipes.as_words(log["args"], train.defaults(), {"model"})]
-    command += ["--compile", "--compile-mode", log["compiled"]] if log["compiled"] else []
+    if log["compiled"]:
+        usual = log["compiled"] == train.defaults()["compile_mode"]
+        command += ["--compile"] if usual else ["--compile", "--compile-mode", log["compiled"]]
     recipe = {
         "command": shlex.join(command),
         "epochs": wanted,
