@@ -48,7 +48,12 @@ def main() -> None:
     done, wanted = len(log["epochs"]), log["args"]["epochs"]
     if done < wanted:
         parser.error(f"{args.run} has {done} of {wanted} epochs; only the last epoch counts")
+    if log["evaluated_on"] != "test":
+        parser.error(f"{args.run} kept images back; train on all of them (--holdout 0)")
     row = find_variant(log["model"])
+    reached, reported = log["epochs"][-1]["eval_top1"], max((run.top1 for run in row.reported), default=0.0)
+    if reached <= reported:
+        parser.error(f"{args.run} reached {reached:.2f} %, and the report {reported:.2f} %; train it for longer")
     log_path = LOGS / f"{row.name}.{args.tag}.json"
     weights = Weights(args.tag, "", 0.0, 0.0, 0.0, seeds=(), recipe={}, log=f"docs/logs/{log_path.name}")
     path = args.out or bundled_path(row, weights)

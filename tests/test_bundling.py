@@ -1,0 +1,33 @@
+"""Claims about what may become bundled weights: whole runs on all images that beat the report."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("accelerate", reason="pip install 'budgetnets[train]'")
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "bundle_weights.py"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": [{"eval_top1": 99.0}]}, "has 1 of 2 epochs; only the last epoch counts"),
+        ({"evaluated_on": "holdout"}, "kept images back; train on all of them (--holdout 0)"),
+        ({}, "reached 91.46 %, and the report 91.46 %; train it for longer"),
+    ],
+)
+def test_a_run_that_may_not_be_published_is_refused_before_anything_is_written(changes, said, tmp_path):
+    log = {"model": "resnet34_deep8_alt_cifar", "evaluated_on": "test", "args": {"epochs": 2}}
+    log["epochs"] = [{"eval_top1": 99.0}, {"eval_top1": 91.46}]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.json").write_text(json.dumps(log | changes))
+    command = [sys.executable, SCRIPT, run, "--tag", "any_c10", "--data", tmp_path, "--out", tmp_path / "weights"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
