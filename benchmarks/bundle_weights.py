@@ -48,8 +48,13 @@ def main() -> None:
     done, wanted = len(log["epochs"]), log["args"]["epochs"]
     if done < wanted:
         parser.error(f"{args.run} has {done} of {wanted} epochs; only the last epoch counts")
-    if log["evaluated_on"] != "test":
-        parser.error(f"{args.run} kept images back; train on all of them (--holdout 0)")
+    if log["args"]["holdout"] or log["args"]["limit"]:
+        parser.error(f"{args.run} was not trained on all images; leave --holdout and --limit at 0")
+    if log["evaluated_on"] != "test" or log["chosen_on"] != "nothing":
+        parser.error(
+            f"{args.run} was evaluated on {log['evaluated_on']} and its epoch chosen on {log['chosen_on']}; a "
+            "published figure is that of the last epoch on the test images as they are"
+        )
     row = find_variant(log["model"])
     reached, reported = log["epochs"][-1]["eval_top1"], max((run.top1 for run in row.reported), default=0.0)
     if reached <= reported:

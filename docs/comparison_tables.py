@@ -45,9 +45,10 @@ def schedulers() -> list[str]:
     """Return the schedulers of each comparison, the best on the hold-out first, as paragraphs."""
     alike = defaultdict(list)
     for log in read("schedulers"):
-        alike[log["model"], options(log, "seed")].append(log)
+        schedules = json.dumps([(row["scheduler"], row["arguments"]) for row in log["rows"]])
+        alike[log["model"], options(log, "seed"), schedules].append(log)
     parts = []
-    for (model, how), logs in alike.items():
+    for (model, how, _), logs in alike.items():
         rows = []
         for entries in zip(*(log["rows"] for log in logs), strict=True):
             arguments = ", ".join(f"{key}={value}" for key, value in entries[0]["arguments"].items())

@@ -1,7 +1,7 @@
 """Generate models.md, benchmarks.md, reproduction.md, lessons.md and accuracy.svg in docs, and tables of other pages.
 
-They follow from the table of variants, the package's predictor, benchmarks/results, docs/logs/reports and
-docs/study.toml, docs/logs/choice. The other pages are README.md, docs/search.md and docs/weights.md.
+They follow from the table of variants, the package's predictor, benchmarks/results, docs/logs and docs/study.toml. The
+other pages are README.md, docs/search.md and docs/weights.md.
 
 python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale

@@ -28,8 +28,8 @@ COSTS = ("Twice the parameters, at equal multiply-adds", "Twice the multiply-add
 TEXT = """\
 ## What {networks} short trainings say
 
-The [search's predictor](search.md#the-predictor) was fitted to {runs} trainings of {networks} networks, spread evenly
-over the choices: {train_images:,} images for {epochs} epochs, evaluated at the last epoch on {holdout_images:,} others.
+The [search's predictor](search.md#the-predictor) was fitted to {runs} trainings of {networks} networks, drawn over the
+default space: {train_images:,} images for {epochs} epochs, evaluated at the last epoch on {holdout_images:,} others.
 A linear fit over all of them gives what one choice changes while parameters, multiply-adds and the other choices stay
 equal (so where it costs more, the layers are narrower), in percentage points, with its standard error.
 

@@ -154,12 +154,13 @@ def check_schedule(parser, args):
         parser.error(f"--warmup {args.warmup} is a share of the run; use 0 or more, and less than 1")
     if args.sched in OF_TORCH and args.warmup:
         parser.error(f"--warmup {args.warmup} has no effect on {args.sched}, which is torch's; add --warmup 0")
-    watched = str(json.loads(args.sched_args).get("watch", "eval_loss"))
-    if args.sched == "ReduceLROnPlateau" and watched.startswith("eval") and args.eval_every != 1:
-        parser.error(
-            f"--eval-every {args.eval_every}, but ReduceLROnPlateau looks at every epoch's {watched}; use "
-            """--eval-every 1, or --sched-args '{"watch": "train_loss"}'"""
-        )
+    if args.sched == "ReduceLROnPlateau" and args.eval_every != 1:
+        watched = str(json.loads(args.sched_args).get("watch", "eval_loss"))
+        if watched.startswith("eval"):
+            parser.error(
+                f"--eval-every {args.eval_every}, but ReduceLROnPlateau looks at every epoch's {watched}; use "
+                """--eval-every 1, or --sched-args '{"watch": "train_loss"}'"""
+            )
 
 
 def check_sharpness(parser, args):

@@ -16,12 +16,19 @@ SCRIPT = Path(__file__).parent.parent / "benchmarks" / "bundle_weights.py"
     ("changes", "said"),
     [
         ({"epochs": [{"eval_top1": 99.0}]}, "has 1 of 2 epochs; only the last epoch counts"),
-        ({"evaluated_on": "holdout"}, "kept images back; train on all of them (--holdout 0)"),
+        (
+            {"args": {"epochs": 2, "holdout": 5000, "limit": 0}},
+            "not trained on all images; leave --holdout and --limit",
+        ),
+        ({"args": {"epochs": 2, "holdout": 0, "limit": 100}}, "not trained on all images; leave --holdout and --limit"),
+        ({"evaluated_on": "augmented test"}, "was evaluated on augmented test"),
+        ({"chosen_on": "test"}, "its epoch chosen on test; a published figure is that of the last epoch"),
         ({}, "reached 91.46 %, and the report 91.46 %; train it for longer"),
     ],
 )
 def test_a_run_that_may_not_be_published_is_refused_before_anything_is_written(changes, said, tmp_path):
-    log = {"model": "resnet34_deep8_alt_cifar", "evaluated_on": "test", "args": {"epochs": 2}}
+    log = {"model": "resnet34_deep8_alt_cifar", "evaluated_on": "test", "chosen_on": "nothing"}
+    log["args"] = {"epochs": 2, "holdout": 0, "limit": 0}
     log["epochs"] = [{"eval_top1": 99.0}, {"eval_top1": 91.46}]
     run = tmp_path / "run"
     run.mkdir()

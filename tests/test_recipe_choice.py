@@ -3,13 +3,10 @@
 import json
 
 import pytest
-
-pytest.importorskip("accelerate", reason="pip install 'budgetnets[train]'")
-
 import recipe_choice
-import train
+import study_logs
 
-GIVEN = train.defaults() | {"model": "resnet9_cifar", "holdout": 5000, "test": "never", "epochs": 2}
+GIVEN = study_logs.defaults() | {"model": "resnet9_cifar", "holdout": 5000, "test": "never", "epochs": 2}
 
 
 @pytest.fixture(autouse=True)
