@@ -56,7 +56,7 @@ def test_the_generated_tables_are_fresh():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_that_a_page_gives_to_a_script_exist(page):
-    for script, line in re.findall(r"(examples/\w+\.py)([^\n`]*)", page.read_text()):
+    for script, line in re.findall(r"(examples/\w+\.py)((?:(?!examples/)[^\n`])*)", page.read_text()):
         source = (ROOT / script).read_text()
         for module in re.findall(r"^import (\w+)$", source, re.M):  # options may be declared beside the script
             beside = (ROOT / script).with_name(f"{module}.py")
