@@ -16,7 +16,7 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save
 
 import budgetnets
 from budgetnets.variants import Weights, find_variant
@@ -24,6 +24,7 @@ from budgetnets.verification import calibration_error, predict, read_test_set
 from budgetnets.weights import bundled_path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+import cifar
 import recipes
 import train
 
@@ -61,20 +62,21 @@ def main() -> None:
         parser.error(f"{args.run} reached {reached:.2f} %, and the report {reported:.2f} %; train it for longer")
     log_path = LOGS / f"{row.name}.{args.tag}.json"
     weights = Weights(args.tag, "", 0.0, 0.0, 0.0, seeds=(), recipe={}, log=f"docs/logs/{log_path.name}")
+    if tuple(map(tuple, cifar.mean_and_std(argparse.Namespace(**log["args"])))) != (weights.mean, weights.std):
+        parser.error(f"{args.run} has --mean or --std of its own; the zoo's weights take {weights.mean}, {weights.std}")
     path = args.out or bundled_path(row, weights)
     state = load_file(args.run / "model.safetensors")
-    path.parent.mkdir(exist_ok=True)
-    save_file({name: to_half(name, tensor) for name, tensor in state.items()}, path, {"format": "pt"})
-    path.chmod(0o644)  # safetensors writes 0600, which a package must not have
-    if path.stat().st_size > MOST_BYTES:
-        parser.error(f"{path} has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are bundled")
-
+    content = save({name: to_half(name, tensor) for name, tensor in state.items()}, {"format": "pt"})
+    if len(content) > MOST_BYTES:
+        parser.error(f"the weights have {len(content):,} bytes; at most {MOST_BYTES:,} are bundled")
     model = timm.create_model(row.name).eval()
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(load(content))
     images, labels = read_test_set(args.data)
     logits, flipped = (predict(model, images, weights.mean, weights.std, flip=flip) for flip in (False, True))
     top1, top1_flip = (round(100 * (x.argmax(1) == labels).double().mean().item(), 2) for x in (logits, flipped))
     LOGS.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
     log_path.write_text(json.dumps(log, indent=1) + "\n")
     shutil.copyfile(args.run / "curves.png", log_path.with_suffix(".png"))
 
@@ -93,7 +95,7 @@ def main() -> None:
     }
     row_text = {
         "tag": args.tag,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "top1": top1,
         "top1_flip": top1_flip,
         "ece": round(calibration_error(logits, labels), 2),
@@ -101,7 +103,7 @@ def main() -> None:
         "recipe": recipe,
         "log": weights.log,
     }
-    print(f"{path}: {path.stat().st_size:,} bytes; put this into the row of {row.name} in variants.py:\n")
+    print(f"{path}: {len(content):,} bytes; put this into the row of {row.name} in variants.py:\n")
     print("Weights(\n" + "".join(f"    {name}={value!r},\n" for name, value in row_text.items()) + "),")
 
 

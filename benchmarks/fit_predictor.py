@@ -75,7 +75,7 @@ def fit(features: dict[str, Floats], target: Floats, degree: int) -> Predictor:
     chosen = tuple(terms(features, degree))
     ends = ({name: float(end(values)) for name, values in features.items()} for end in (np.min, np.max))
     empty = np.zeros(len(chosen))
-    model = Predictor(mean, scale, *ends, chosen, empty, empty, 0.0, np.zeros((0, 0)), 0.0, {}, {})
+    model = Predictor(mean, scale, *ends, chosen, empty, empty, 0.0, np.zeros((0, 0)), 0.0, {}, {"specs": len(target)})
     raw = model.design(features)
     ridge = BayesianRidge().fit(raw - raw.mean(0), target)
     values = vars(model) | {"center": raw.mean(0), "coefficients": ridge.coef_, "intercept": float(ridge.intercept_)}
@@ -104,14 +104,18 @@ def best_degree(features: dict[str, Floats], target: Floats) -> int:
 
 
 def judge(features: dict[str, Floats], target: Floats, repeats: int) -> tuple[Floats, dict[str, list[float]]]:
-    """Return the errors on held-out networks, and Kendall's tau in each repetition: ours, and of plain costs."""
+    """Return the errors on held-out networks, and Kendall's tau in each repetition: ours, and of plain costs.
+
+    The errors are in parts of what their widening lets expect, so that their spread is the noise's.
+    """
     errors, tau = [], {"predictor": [], "macs alone": [], "params alone": []}
     for seed in tqdm(range(repeats), "cross-validation"):
-        predicted = np.empty(len(target))
+        predicted, widening = np.empty(len(target)), np.empty(len(target))
         for kept, out in KFold(FOLDS, shuffle=True, random_state=1000 + seed).split(target):
             own, left = rows(features, kept), rows(features, out)
-            predicted[out] = fit(own, target[kept], best_degree(own, target[kept])).log_odds(left)
-        errors.append(predicted - target)
+            model = fit(own, target[kept], best_degree(own, target[kept]))
+            predicted[out], widening[out] = model.log_odds(left), model.widening(model.design(left))
+        errors.append((predicted - target) / widening)
         tau["predictor"].append(float(kendalltau(predicted, target).statistic))
     tau["macs alone"].append(float(kendalltau(features["log_macs"], target).statistic))
     tau["params alone"].append(float(kendalltau(features["log_params"], target).statistic))

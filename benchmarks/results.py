@@ -83,5 +83,5 @@ def save(theme: str, result: dict, folder: Path = FOLDER) -> Path:
 
 def spread(values: list[float]) -> dict:
     """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return {"median": middle, "q1": low, "q3": high}

@@ -59,7 +59,8 @@ def schedulers() -> list[str]:
         shown = table(("Scheduler", "Arguments", "Hold-out top-1 %", "Test top-1 %"), rows, right=2)
         what = f"`{model}`, {logs[0]['params']:,} parameters, trained by `{how}`:"
         commits = dict.fromkeys(row["commit"] for log in logs for row in log["rows"] if "commit" in row)
-        parts += [what, shown, f"{logs[0]['hardware']}; commit {', '.join(commits)}."]
+        hardware = dict.fromkeys(log["hardware"] for log in logs)
+        parts += [what, shown, f"{', '.join(hardware)}; commit {', '.join(commits)}."]
     return parts or NOT_RUN
 
 

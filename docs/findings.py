@@ -1,6 +1,9 @@
 """How accuracies over seeds are told, and when a difference is called one."""
 
+import math
 import statistics
+
+from scipy.stats import t
 
 
 def spread(values: list[float]) -> str:
@@ -10,8 +13,8 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.2f} +- {statistics.stdev(values):.2f} ({len(values)} seeds)"
 
 
-def finding(points: float, error: float) -> str:
-    """What a difference, in percentage points, and its standard error allow to say."""
-    if abs(points) <= 2 * error:
+def finding(points: float, error: float, degrees: float = math.inf) -> str:
+    """What a difference in percentage points, its standard error, and the error's degrees of freedom allow to say."""
+    if abs(points) <= max(2.0, t.ppf(0.975, degrees)) * error:
         return "no difference shown"
     return "pays" if points > 0 else "costs"

@@ -44,11 +44,16 @@ def verdict(with_it: list[float], without: list[float]) -> str:
     """What two samples of accuracies allow to say."""
     if not with_it or not without:
         return ""
-    if min(len(with_it), len(without)) == 1:
-        return "one seed, no claim"
+    if min(len(with_it), len(without)) < 3:
+        return "fewer than three seeds, no claim"
     apart = statistics.mean(with_it) - statistics.mean(without)
-    error = sum(statistics.variance(values) / len(values) for values in (with_it, without)) ** 0.5
-    return finding(apart, error)
+    parts = [statistics.variance(values) / len(values) for values in (with_it, without)]
+    if not all(parts):
+        return "no spread over the seeds, no claim"
+    counts = len(with_it), len(without)
+    # Welch and Satterthwaite's: with so few seeds, two standard errors would call every tenth pair of equals different.
+    degrees = sum(parts) ** 2 / sum(part**2 / (n - 1) for part, n in zip(parts, counts, strict=True))
+    return finding(apart, sum(parts) ** 0.5, degrees)
 
 
 def row(study: Study, lesson: dict) -> tuple:

@@ -114,7 +114,7 @@ def page(study: Study) -> str:
     counts |= {"done": sum(name in study.runs for name in theirs)}
     counts |= {"beyond_done": sum(name in study.runs for name in beyond)}
     places = "\n".join(
-        f"- `{name}`: {', '.join(run.log['hardware'] for run in runs)}; commit {runs[0].log['commit']}"
+        f"- `{name}`: {', '.join(run.log['hardware'] + ' at commit ' + str(run.log['commit']) for run in runs)}"
         for name, runs in study.runs.items()
     )
     parts = [

@@ -62,18 +62,20 @@ def make_loaders(args, accelerator):
     batches = BatchSampler(sampler, args.batch_size, drop_last=True)
     train = DataLoader(train_set, batch_sampler=batches, num_workers=args.workers, persistent_workers=args.workers > 0)
     plain = to_normalized(args)
+    processes = accelerator.num_processes
+    batch_size = -(-EVAL_BATCH // processes) * processes  # Accelerate splits a batch evenly
     holdout, test = (
-        augmented_again(images, args, clock=sampler)
+        augmented_again(images, args, batch_size, clock=sampler)
         if args.augment_eval
-        else DataLoader([(plain(image), label) for image, label in images], batch_size=EVAL_BATCH)
+        else DataLoader([(plain(image), label) for image, label in images], batch_size=batch_size)
         for images in (Subset(train_images, held_out), test_images)
     )
     return sampler, *accelerator.prepare(train, holdout, test)
 
 
-def augmented_again(images, args, clock):
+def augmented_again(images, args, batch_size, clock):
     """Return a loader of all images in their order, augmented like training images and anew in every epoch."""
-    batches = BatchSampler(InOrder(len(images), clock), EVAL_BATCH, drop_last=False)
+    batches = BatchSampler(InOrder(len(images), clock), batch_size, drop_last=False)
     return DataLoader(Augmented(images, args), batch_sampler=batches, num_workers=args.workers)
 
 
@@ -105,7 +107,13 @@ class Augmented(Dataset):
         if args.auto_augment == "trivial":
             steps.append(v2.TrivialAugmentWide())
         elif args.auto_augment:
-            steps.append(rand_augment_transform(args.auto_augment, {}))
+            try:
+                steps.append(rand_augment_transform(args.auto_augment, {}))
+            except (AssertionError, ValueError) as error:  # timm's, mostly without a word
+                sys.exit(
+                    f"--auto-augment {args.auto_augment} is nothing that timm reads {error}; use trivial, or such as "
+                    "rand-m6-n2-mstd0.5"
+                )
         steps.append(to_normalized(args))
         if args.cutout:
             steps.append(partial(cut_out_one, share=args.cutout))

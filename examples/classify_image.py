@@ -30,6 +30,8 @@ def main():
         model = budgetnets.create(args.model, pretrained=True)
     except (ValueError, RuntimeError, OSError) as error:  # an unknown name, no weights, no such folder
         sys.exit(f"--model {args.model}: {error}")
+    if not model.num_classes:
+        sys.exit(f"--model {args.model} has no classifier (num_classes=0); give a network that has one")
     transform, status = budgetnets.transforms(model), 0
     names = model.class_names or [f"class {i}" for i in range(model.num_classes)]
     for path in args.images or ["the cat"]:

@@ -151,8 +151,9 @@ def rename(weights, checkpoint):
             ours = re.sub(pattern, replacement, ours)
         if ours in state:
             sys.exit(f"{checkpoint} has {theirs[ours]} and {name}, which are the same part; save one network alone")
-        # In fp32 from here on, as the network is, so that a float64 beyond its range is found to be infinite.
-        is_float = isinstance(value, torch.Tensor) and value.dtype in FLOAT_DTYPES
+        # In fp32 from here on, as the network is, so that a float64 beyond its range is found to be infinite. A count
+        # of batches is no part of that: with another dtype it is refused as what it is.
+        is_float = isinstance(value, torch.Tensor) and value.dtype in FLOAT_DTYPES and "num_batches" not in ours
         state[ours], theirs[ours] = value.float() if is_float else value, str(name)
     return state, theirs
 

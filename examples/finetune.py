@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from PIL import Image, ImageOps
-from timm.models import save_for_hf
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch.utils.data import DataLoader, Subset
@@ -55,6 +54,13 @@ def parse_args():
     found = [name for name in ("config.json", "log.json", "model.safetensors") if (args.out / name).exists()]
     if found:
         p.error(f"--out {args.out} already holds a run ({', '.join(found)}); choose another folder")
+    if args.lr <= 0 or args.workers < 0:
+        p.error("--lr must be more than 0, such as 2e-3, and --workers 0 or more")
+    try:  # now, and not after the training
+        args.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out).close()
+    except OSError as error:
+        p.error(f"--out {args.out} cannot be written ({error}); choose another folder")
     return args
 
 
@@ -132,7 +138,8 @@ def main():
     # Training sees a random part of an image, mirrored half the time, under the normalization of the evaluation.
     plain = budgetnets.transforms(model)
     crop = v2.RandomResizedCrop(model.pretrained_cfg["input_size"][1:], scale=(0.5, 1.0), antialias=True)
-    augmented = v2.Compose([crop, v2.RandomHorizontalFlip(), *plain.transforms[-2:]])
+    to_mode, *_, to_tensor, normalize = plain.transforms
+    augmented = v2.Compose([to_mode, crop, v2.RandomHorizontalFlip(), to_tensor, normalize])
     load = partial(DataLoader, batch_size=args.batch_size, num_workers=args.workers)
     full = len(train_images) >= args.batch_size  # a last batch of one image would upset batch normalization
     loader = load(train_images, shuffle=True, drop_last=full, collate_fn=partial(collate, augmented))
@@ -164,9 +171,8 @@ def main():
 
     # The last epoch is the result; the best one would have been chosen by the very images that measure it.
     log["holdout_top1_by_class"] = dict(zip(classes, by_class, strict=True))
-    args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.out) as folder:  # each file is moved to its place when it is complete
-        save_for_hf(accelerator.unwrap_model(model), folder, {"label_names": classes}, safe_serialization=True)
+        budgetnets.save_pretrained(accelerator.unwrap_model(model), folder, repo_id=f"local-dir:{args.out}")
         Path(folder, "log.json").write_text(json.dumps(log, indent=1) + "\n")
         for file in Path(folder).iterdir():
             os.replace(file, args.out / file.name)

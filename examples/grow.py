@@ -3,8 +3,9 @@
     python examples/grow.py resnet24_sestem_cifar --start resnet9_cifar --out grown.safetensors
     python examples/train.py --model resnet24_sestem_cifar --model-args '{"checkpoint_path": "grown.safetensors"}' ...
 
-After Net2Net (Chen et al. 2016, arXiv 1511.05641): with batch norm and the same strides, a wider or deeper network with
-larger kernels gives the very answers of the one that it starts from. Each tensor is copied as far as both reach:
+After Net2Net (Chen et al. 2016, arXiv 1511.05641): with batch norm, ReLU and the same strides, a wider or deeper
+network with larger kernels gives the very answers of the one that it starts from, unless a skip that was the identity
+becomes a convolution. Each tensor is copied as far as both reach:
 channels from the first on, kernels around their centre. New channels feed none of the old ones, and added blocks add
 nothing, until the training changes it. What the other network has not at all (a further layer, a squeeze-and-
 excitation) starts at random. The other network may also be larger, in which case the rest of it is left out. Needs `pip
@@ -34,6 +35,8 @@ def parse_args(argv):
     args = p.parse_args(argv)
     if args.out.suffix != ".safetensors":
         p.error(f"--out {args.out} must end in .safetensors, by which timm knows how to read it")
+    if not args.out.parent.is_dir():
+        p.error(f"--out {args.out}: there is no folder {args.out.parent}; make it first")
     try:
         args.model_args = {**json.loads(args.model_args)}
     except (TypeError, ValueError) as error:
@@ -60,7 +63,8 @@ def grow(model, other):
     state, source = model.state_dict(), other.state_dict()
     if model.spec.num_layers != other.spec.num_layers or model.num_classes != other.num_classes:
         source = {name: tensor for name, tensor in source.items() if not name.startswith("head.")}
-    elif model.grid != other.grid:  # an average over the map is the sum of its places, each by a part of the weight
+    elif "head.weight" in source and model.grid != other.grid:
+        # An average over the map is the sum of its places, each by a part of the weight.
         places = model.grid**2
         mean = source["head.weight"].unflatten(1, (-1, other.grid**2)).sum(2, keepdim=True) / places
         source["head.weight"] = mean.expand(-1, -1, places).flatten(1)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import cifar
 import fast_data
+import option_checks
 import recipes
 import run_folder
-import timm
 import torch
 import torch.nn.functional as F
 import train
@@ -51,7 +51,7 @@ def parse_args(argv):
     recipes.refuse_unused(p, args, train.defaults() | {"ema": 0.0}, USED)
     if args.data != "fake" and own.no_pretrained:
         p.error("--no-pretrained is for trying the script with --data fake; random weights have nothing to lose")
-    if args.sched not in recipes.OF_TIMM:
+    if args.sched not in option_checks.OF_TIMM:
         p.error(f"--sched {args.sched} steps by epochs of a log, which there is none of here; use one of timm's")
     return own.shares, own.no_pretrained, args
 
@@ -95,9 +95,7 @@ def study(shares, random, args, accelerator):
 
     def fresh():
         set_seed(args.seed)  # so that each share starts from the same weights, random ones too
-        return timm.create_model(
-            args.model, pretrained=not random, **json.loads(args.model_args), device=accelerator.device
-        )
+        return recipes.make_model(args, accelerator.device, pretrained=not random)
 
     file, model = Path(args.out) / "pruning.json", fresh()
     log = recipes.describe_run(args, accelerator, model) | {"rows": []}

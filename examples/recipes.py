@@ -1,10 +1,9 @@
-"""What train.py is told: options, resolved and checked, recipes (recipes.toml and ablations.toml), schedules.
+"""What train.py is told: options, recipes (recipes.toml and ablations.toml), and what they make: network to schedule.
 
-A recipe is a table of train.py's own options, so this needs to know none of them but those it checks.
+A recipe is a table of train.py's own options, so this needs to know few of them; option_checks.py checks them.
 """
 
 import json
-import math
 import platform
 import re
 import subprocess
@@ -12,8 +11,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import option_checks
 import timm
 import torch
+from option_checks import OF_TIMM
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch.optim import lr_scheduler
@@ -23,18 +24,9 @@ from budgetnets.checks import did_you_mean
 
 REPORTS, BEYOND = (Path(__file__).with_name(name) for name in ("recipes.toml", "ablations.toml"))
 NO_OPTION = {"report", "like"}  # what a recipe leaves open or is to show, and which one it departs from
-OF_TIMM = ("poly", "cosine", "tanh", "step", "multistep", "wsd", "rsqrt", "constant")
-NEED_PYTHON = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}  # no JSON gives them
-OF_TORCH = tuple(
-    name
-    for name, kind in vars(lr_scheduler).items()
-    if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler) and name[0] != "_"
-    if name not in NEED_PYTHON
-)
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 FUSED = {"nesterov", "momentum", "sgd", "adam", "adamw"}
 # May differ when a run is resumed.
-NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile", "compile_mode"}
+NOT_THE_RECIPE = {"out", "data", "resume", "cpu", "compile", "compile_mode"}
 
 
 def load():
@@ -59,12 +51,7 @@ def parse(parser, argv):
     args = parser.parse_args(argv)
     if not args.out:
         parser.error("the following arguments are required: --out")
-    check_choice(parser, args)
-    check_schedule(parser, args)
-    check_sharpness(parser, args)
-    check_mixing(parser, args)
-    check_compiling(parser, args)
-    check_teaching(parser, args)
+    option_checks.check(parser, args)
     return args
 
 
@@ -104,111 +91,43 @@ def table(known):
 
 
 def as_words(args, defaults, left_out=()):
-    """Return a log's options that are not train.py's defaults, as words of the command line."""
+    """Return a log's options that are not train.py's defaults, as words of the command line.
+
+    The recipe's name is left out: its values are all there, and it would take the place of a default given beside it.
+    """
     words = []
     for name, value in args.items():
-        if name in left_out or value == defaults.get(name, value):
+        if name in left_out or name == "recipe" or value == defaults.get(name, value):
             continue
         flag = name.replace("_", "-")
         words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
     return words
 
 
-def check_choice(parser, args):
-    """Refuse what would choose by the test set without saying so."""
-    chooses = args.early_stop or args.keep_best or args.reload_best
-    if args.choose_on not in ("holdout", "test"):
-        parser.error(f"--choose-on {args.choose_on} is unknown; use holdout or test")
-    if chooses and args.choose_on == "holdout" and not args.holdout:
-        which = "--early-stop, --keep-best and --reload-best"
-        parser.error(f"{which} choose by the hold-out, never by the test set; add --holdout 5000")
-    if args.choose_on == "test" and args.holdout:
-        parser.error(f"--choose-on test, but --holdout {args.holdout} is what is evaluated; add --choose-on holdout")
-    if args.test not in ("end", "every", "never"):
-        parser.error(f"--test {args.test} is unknown; use end, every or never")
-    if args.test != "end" and not args.holdout:
-        parser.error(f"--test {args.test} without a hold-out, when the test set is evaluated alone; add --holdout 5000")
-    if args.choose_on == "test" and not chooses:
-        parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
-    if args.reload_best and args.ema:
-        parser.error(f"--reload-best with --ema {args.ema} would train the averaged weights; add --ema 0")
-
-
-def check_schedule(parser, args):
-    """Refuse a schedule that is unknown or does not fit the other options."""
-    for name in ("model", "opt", "sched"):
-        text = getattr(args, f"{name}_args")
-        try:
-            fits = isinstance(json.loads(text), dict)
-        except ValueError:
-            fits = False
-        if not fits:
-            parser.error(f"--{name}-args {text} is no JSON object; write it as '{{\"name\": 1}}'")
-    if args.sched not in OF_TIMM + OF_TORCH:
-        near = did_you_mean(args.sched, OF_TIMM + OF_TORCH)
-        parser.error(f"--sched {args.sched} is no scheduler of timm or torch{near} timm's are {', '.join(OF_TIMM)}")
-    needed = {"step": "decay_epochs", "multistep": "decay_milestones"}.get(args.sched)
-    if needed and needed not in json.loads(args.sched_args):
-        parser.error(f"--sched {args.sched} takes no step; add --sched-args '{{\"{needed}\": ...}}', in epochs")
-    if not 0 <= args.warmup < 1:
-        parser.error(f"--warmup {args.warmup} is a share of the run; use 0 or more, and less than 1")
-    if args.sched in OF_TORCH and args.warmup:
-        parser.error(f"--warmup {args.warmup} has no effect on {args.sched}, which is torch's; add --warmup 0")
-    if args.sched == "ReduceLROnPlateau" and args.eval_every != 1:
-        watched = str(json.loads(args.sched_args).get("watch", "eval_loss"))
-        if watched.startswith("eval"):
-            parser.error(
-                f"--eval-every {args.eval_every}, but ReduceLROnPlateau looks at every epoch's {watched}; use "
-                """--eval-every 1, or --sched-args '{"watch": "train_loss"}'"""
-            )
-
-
-def check_sharpness(parser, args):
-    """Refuse radii of SAM and ASAM that are none, or both at once."""
-    for name in ("sam", "asam"):
-        if not 0 <= getattr(args, name) < math.inf:
-            parser.error(f"--{name} {getattr(args, name)} is a radius, at least 0; try --sam 0.05 or --asam 1")
-    if args.sam and args.asam:
-        parser.error(f"--sam {args.sam} and --asam {args.asam} are two forms of one method; leave one out")
-
-
-def check_mixing(parser, args):
-    """Refuse shares that are none, and batches that timm cannot mix."""
-    for name in ("cutout", "mix_prob", "mix_until"):
-        if not 0 <= getattr(args, name) <= 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)} is a share; use 0 to 1")
-    mixes = args.mixup or args.cutmix
-    for name in ("mix_prob", "mix_until"):
-        if not mixes and getattr(args, name) != 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)} has no effect without --mixup or --cutmix")
-    if mixes and args.batch_size % 2:
-        parser.error(f"--batch-size {args.batch_size} is odd, and images are mixed in pairs; use an even one")
-
-
-def check_compiling(parser, args):
-    """Refuse a mode that torch.compile has not, or that would be without effect."""
-    if args.compile_mode not in COMPILE_MODES:
-        parser.error(f"--compile-mode {args.compile_mode} is unknown; use one of {', '.join(COMPILE_MODES)}")
-    if args.compile_mode != "default" and not args.compile:
-        parser.error(f"--compile-mode {args.compile_mode} has no effect without --compile; add it")
-
-
-def check_teaching(parser, args):
-    """Refuse a share or a temperature that is none, or that would be without effect."""
-    if not 0 < args.distill <= 1:
-        parser.error(f"--distill {args.distill} is the teacher's share; use more than 0, at most 1")
-    if not 0 < args.temperature < math.inf:
-        parser.error(f"--temperature {args.temperature} divides the logits; use more than 0, such as 2")
-    for name in ("distill", "temperature"):
-        if not args.teacher and getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} {getattr(args, name)} has no effect without --teacher; add it")
+def make_model(args, device, **also):
+    """Return the network of the options, for the ten classes of CIFAR-10's colour images."""
+    if ":" not in args.model and not timm.is_model(args.model.partition(".")[0]):
+        near = did_you_mean(args.model, [*budgetnets.list_models(), "budget_resnet"])
+        sys.exit(f"--model {args.model} is unknown{near} budgetnets.list_models() has the variants")
+    try:
+        model = timm.create_model(args.model, **json.loads(args.model_args), **also, device=device)
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        reason = str(error) or type(error).__name__  # timm's own reader of a checkpoint says nothing
+        sys.exit(f"--model {args.model} --model-args {args.model_args}: {reason}")
+    if (model.num_classes, model.in_chans) != (10, 3):
+        found = f"{model.num_classes} classes and {model.in_chans} channels"
+        sys.exit(f"--model-args {args.model_args} gives {found}; CIFAR-10 has 10 classes and 3 channels")
+    return model
 
 
 def make_optimizer(args, model, device):
     """Return timm's optimizer; on a GPU in one kernel, where torch has it so."""
     how = {"fused": True} if device.type == "cuda" and args.opt in FUSED else {}
     how |= {"filter_bias_and_bn": not args.decay_all} | json.loads(args.opt_args)
-    return create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
+    try:
+        return create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
+    except (TypeError, ValueError) as error:
+        sys.exit(f"--opt {args.opt} --opt-args {args.opt_args}: {error}")
 
 
 def refuse_unused(parser, args, defaults, used):

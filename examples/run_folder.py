@@ -40,10 +40,28 @@ def write(path, save):
     beside = path.with_name(path.name + ".tmp")
     try:
         save(beside)
+        beside.chmod(0o644)  # safetensors writes 0600
         os.replace(beside, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # the system's, torch's and safetensors' own
         beside.unlink(missing_ok=True)  # a part of a file only fills the disk
         sys.exit(f"cannot write {path}: {error}; make room, then go on after the last whole epoch with --resume")
+
+
+def continued(log, now):
+    """Return a run's log, with what is no longer as it was when it started: it holds for the epochs to come."""
+    changed = {key: now[key] for key in ("hardware", "versions", "commit", "compiled") if now[key] != log[key]}
+    if changed:
+        log.setdefault("continued", []).append({"after_epoch": len(log["epochs"]), **changed})
+    return log
+
+
+def stopped_early(log):
+    """Whether the run's --early-stop has ended it: its last epoch was evaluated, and none since the best is better."""
+    evaluated = [epoch for epoch in log["epochs"] if "eval_top1" in epoch]
+    if not log["args"]["early_stop"] or not evaluated or evaluated[-1] is not log["epochs"][-1]:
+        return False
+    best = max(evaluated, key=lambda epoch: epoch["eval_top1"])  # the first of equals
+    return evaluated[-1]["epoch"] - best["epoch"] >= log["args"]["early_stop"]
 
 
 def save_run(folder, parts, log, best):

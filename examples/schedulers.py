@@ -63,7 +63,7 @@ def compared(argv):
         except SystemExit as stop:
             if not str(stop).startswith("the loss is"):
                 raise
-            return row | {"stopped": str(stop)}, {}  # it diverged, which is a result too
+            return row | {"stopped": str(stop)}, {"model": args.model}  # it diverged, which is a result too
         log = finished(Path(args.out), args)
     last = log["epochs"][-1]
     figures = {"holdout_top1": last["eval_top1"], "test_top1": log["test_top1"], "train_loss": last["train_loss"]}
@@ -79,6 +79,8 @@ def main(argv=None):
     args = train.parse_args([*recipe, "--out", str(own.out)])
     if not args.holdout:
         sys.exit("--holdout 0 would compare the schedulers on the test set; use --holdout 5000")
+    if args.test == "never" or args.early_stop or args.keep_best or args.reload_best:
+        sys.exit("the last epoch of each scheduler is compared; leave out --test, --early-stop, --keep-best and such")
     own_to_each = recipes.NOT_THE_RECIPE | {"sched", "sched_args"}
     result = {"args": {name: value for name, value in vars(args).items() if name not in own_to_each}, "rows": []}
     runs = [

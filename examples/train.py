@@ -11,7 +11,6 @@ epoch), curves.png, model.safetensors and checkpoint.pt, each replaced whole, so
 
 import argparse
 import contextlib
-import json
 import math
 import sys
 import time
@@ -23,7 +22,6 @@ import fast_data
 import recipes
 import run_folder
 import sam
-import timm
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, DataLoaderConfiguration
@@ -135,7 +133,7 @@ def train(args, accelerator):
     set_seed(args.seed)
     sampler, loader, holdout, test = (fast_data if args.fast else cifar).make_loaders(args, accelerator)
     # The averaged model is copied before Accelerate wraps the model.
-    model = timm.create_model(args.model, **json.loads(args.model_args), device=accelerator.device)
+    model = recipes.make_model(args, accelerator.device)
     model = model.to(memory_format=torch.channels_last)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -171,10 +169,10 @@ def train(args, accelerator):
             sys.exit(f"--resume {args.out}: {', '.join(changed)} differ from the run's own; give its options unchanged")
         for name, part in parts.items():
             part.load_state_dict(saved[name])
-        log, best = saved["log"], saved["best"]
+        log, best = run_folder.continued(saved["log"], log), saved["best"]
 
     for epoch in range(len(log["epochs"]) + 1, args.epochs + 1):
-        if best["epoch"] and args.early_stop and epoch - 1 - best["epoch"] >= args.early_stop:
+        if run_folder.stopped_early(log):
             break
         started, last_step = time.perf_counter(), epoch * len(loader)
         set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout and mixing resume to the same numbers

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import cifar
+import run_folder
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,7 +18,9 @@ STARTED_FROM = {"pretrained", "checkpoint_path"}  # of a model's arguments: weig
 
 
 def load(option, name):
-    """Return the network, and the holdout, mean and std of its training as a dictionary; exit where there is none.
+    """Return the network, and holdout, limit, mean and std of its training as a dictionary; exit where there is none.
+
+    The holdout of a run that began with trained weights is 0: they have seen all images, for all that is known.
 
     Args:
         option: as messages name it, such as "--teacher".
@@ -35,7 +38,8 @@ def load_variant(option, name):
     if weights is None:
         known = ", ".join(budgetnets.list_models(pretrained=True))
         sys.exit(f"{option} {name} has no trained weights yet; use {known} or the folder of a run")
-    return budgetnets.create(name, pretrained=True), {"holdout": 0, "mean": weights.mean, "std": weights.std}
+    training = {"holdout": 0, "limit": 0, "mean": weights.mean, "std": weights.std}
+    return budgetnets.create(name, pretrained=True), training
 
 
 def load_run(option, folder):
@@ -43,13 +47,15 @@ def load_run(option, folder):
         log = json.loads((folder / "log.json").read_text())
         args = argparse.Namespace(**log["args"])
         done, wanted = len(log["epochs"]), args.epochs
-        options = {key: value for key, value in json.loads(args.model_args).items() if key not in STARTED_FROM}
+        given = json.loads(args.model_args)
+        options = {key: value for key, value in given.items() if key not in STARTED_FROM}
+        holdout = args.holdout if options == given else 0
         model = timm.create_model(args.model, **options)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         mean, std = cifar.mean_and_std(args)
-        training = {"holdout": args.holdout, "mean": mean, "std": std}
+        training = {"holdout": holdout, "limit": args.limit, "mean": mean, "std": std}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         sys.exit(f"{option} {folder} is no run of train.py that can be read: {error}")
-    if done < wanted:
+    if done < wanted and not run_folder.stopped_early(log):
         sys.exit(f"{option} {folder} has {done} of its {wanted} epochs; go on with it first (--resume)")
     return model.eval(), training

@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+
+import budgetnets
 
 pytest.importorskip("accelerate", reason="pip install 'budgetnets[train]'")
 
+ARGS = {"epochs": 2, "holdout": 0, "limit": 0, "mean": "0.4914,0.4822,0.4465", "std": "0.2470,0.2435,0.2616"}
+BETTER = [{"eval_top1": 91.0}, {"eval_top1": 99.0}]
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "bundle_weights.py"
 
 
@@ -23,12 +28,16 @@ SCRIPT = Path(__file__).parent.parent / "benchmarks" / "bundle_weights.py"
         ({"args": {"epochs": 2, "holdout": 0, "limit": 100}}, "not trained on all images; leave --holdout and --limit"),
         ({"evaluated_on": "augmented test"}, "was evaluated on augmented test"),
         ({"chosen_on": "test"}, "its epoch chosen on test; a published figure is that of the last epoch"),
+        (
+            {"args": ARGS | {"std": "0.2023,0.1994,0.2010"}, "epochs": BETTER},
+            "has --mean or --std of its own; the zoo's weights take (0.4914, 0.4822, 0.4465)",
+        ),
         ({}, "reached 91.46 %, and the report 91.46 %; train it for longer"),
     ],
 )
 def test_a_run_that_may_not_be_published_is_refused_before_anything_is_written(changes, said, tmp_path):
     log = {"model": "resnet34_deep8_alt_cifar", "evaluated_on": "test", "chosen_on": "nothing"}
-    log["args"] = {"epochs": 2, "holdout": 0, "limit": 0}
+    log["args"] = ARGS
     log["epochs"] = [{"eval_top1": 99.0}, {"eval_top1": 91.46}]
     run = tmp_path / "run"
     run.mkdir()
@@ -37,4 +46,17 @@ def test_a_run_that_may_not_be_published_is_refused_before_anything_is_written(c
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert said in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_without_the_test_set_leaves_nothing_behind(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    log = {"model": "resnet34_deep8_alt_cifar", "evaluated_on": "test", "chosen_on": "nothing"}
+    (run / "log.json").write_text(json.dumps(log | {"args": ARGS, "epochs": BETTER}))
+    save_file(budgetnets.create("resnet34_deep8_alt_cifar").state_dict(), run / "model.safetensors")
+    command = [sys.executable, SCRIPT, run, "--tag", "any_c10", "--data", tmp_path, "--out", tmp_path / "weights"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "cifar-10-python.tar.gz" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -85,6 +85,28 @@ def test_list_filters(capsys):
     assert "1,092,650" in lines[1]
 
 
+@pytest.mark.parametrize("pattern", ["resnet9_cifar", "*9_cifar", "resnet9_cifar.*"])
+def test_a_variants_name_finds_its_weights(capsys, pattern):
+    assert main(["list", pattern, "--pretrained"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [f"resnet9_cifar.{VARIANTS['resnet9_cifar'].weights[0].tag}"]
+
+
+def test_a_search_takes_none_for_the_whole_maps_pool_and_for_no_attention(capsys):
+    assert main(["search", "-N", "2", "-B", "1", "-C", "8", "-P", "none", "--se", "none", "--max-params", "1e5"]) == 0
+    assert main(["search", "-N", "2", "-B", "1", "-C", "8", "-P", "none,8", "--max-params", "1e5"]) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["search", "--se", "None"])
+    assert "'None' is unknown; write none, stem or block" in capsys.readouterr().err
+
+
+def test_without_an_output_it_ends_as_with_one():
+    command = f"{sys.executable} -m budgetnets list >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_card_prints_the_card(capsys):
     assert main(["card", "resnet24_sestem_cifar"]) == 0
     assert capsys.readouterr().out.strip() == str(budgetnets.card("resnet24_sestem_cifar"))
@@ -112,6 +134,7 @@ def test_count_takes_a_name_or_the_letters(capsys, arguments):
         (["count", "resnet18_cifar", "--max-params", "5000000"], "6,173,962 over max_params"),
         (["verify", "resnet26_cifar", "/nowhere"], "nothing to verify"),
         (["classify", "x.png", "--model", "resnet26_cifar"], "no trained weights yet"),
+        (["classify", "x.png", "--model", os.curdir], "is a folder, not a variant; for the network in it, write"),
     ],
 )
 def test_what_cannot_be_done_exits_with_2_and_one_line(capsys, arguments, message):

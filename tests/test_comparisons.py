@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from training import pruning, recipes, schedulers, train, words
+from training import option_checks, pruning, recipes, schedulers, train, words
 
 pytestmark = pytest.mark.usefixtures("train_in_process")
 TINY = """--model budget_resnet --model-args '{"N": 2, "B": 1, "C": [8, 16]}' --data fake --cpu --workers 0"""
@@ -92,10 +92,10 @@ COMPARE = f"{TINY} --limit 64 --holdout 32 --batch-size 16 --epochs 6"
 
 
 def test_all_of_torchs_schedulers_that_need_no_code_are_compared():
-    assert sorted(schedulers.schedules(15, 0.1)) == sorted(recipes.OF_TORCH)
+    assert sorted(schedulers.schedules(15, 0.1)) == sorted(option_checks.OF_TORCH)
 
 
-@pytest.mark.parametrize("name", sorted(set(recipes.OF_TORCH) - {"ConstantLR", "ReduceLROnPlateau"}))
+@pytest.mark.parametrize("name", sorted(set(option_checks.OF_TORCH) - {"ConstantLR", "ReduceLROnPlateau"}))
 @pytest.mark.parametrize("epochs", [12, 15, 30])
 def test_each_schedule_ends_at_less_than_half_of_its_highest_rate(name, epochs):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -166,6 +166,13 @@ def test_what_one_scheduler_refuses_is_said_before_any_is_trained(tmp_path, monk
     monkeypatch.setattr(schedulers, "schedules", lambda epochs, rate: plateau)
     with pytest.raises(SystemExit):
         schedulers.main(words(COMPARE, "--eval-every 2 --out", tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", ["--test never", "--early-stop 2", "--keep-best"])
+def test_a_comparison_of_other_epochs_than_the_last_is_refused(options, tmp_path):
+    with pytest.raises(SystemExit, match="the last epoch of each scheduler is compared"):
+        schedulers.main(words(COMPARE, options, "--out", tmp_path))
     assert not list(tmp_path.iterdir())
 
 

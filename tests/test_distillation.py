@@ -185,3 +185,27 @@ def test_a_hold_out_that_the_teacher_shared_is_allowed(tmp_path):
     run(tmp_path / "teacher", TEACHER, "--holdout 16")
     log = run(tmp_path / "run", TINY, "--epochs 1 --holdout 16 --teacher", tmp_path / "teacher")
     assert log["evaluated_on"] == "holdout"
+
+
+def test_a_teacher_of_other_images_held_out_is_refused(tmp_path, capsys):
+    run(tmp_path / "teacher", TEACHER, "--holdout 16")
+    message = refusal(tmp_path, capsys, "--holdout 16 --limit 96 --teacher", tmp_path / "teacher")
+    assert "was trained with --holdout 16 --limit 128, this run has --holdout 16 --limit 96" in message
+
+
+def test_a_teacher_that_began_with_trained_weights_has_seen_every_image(tmp_path, capsys):
+    run(tmp_path / "teacher", TEACHER, "--holdout 16")
+    log = read_log(tmp_path / "teacher")
+    args = log["args"]
+    args["model_args"] = json.dumps(json.loads(args["model_args"]) | {"checkpoint_path": "start.safetensors"})
+    (tmp_path / "teacher" / "log.json").write_text(json.dumps(log))
+    message = refusal(tmp_path, capsys, "--holdout 16 --teacher", tmp_path / "teacher")
+    assert "was trained with --holdout 0" in message
+    assert "which did not begin with trained weights" in message
+
+
+def test_a_run_that_stopped_early_is_finished_and_teaches(tmp_path):
+    log = run(tmp_path / "teacher", TEACHER, "--holdout 16 --epochs 8 --early-stop 1 --lr 1e-9 --ema 0")
+    assert len(log["epochs"]) == 2  # the second is no better than the first
+    log = run(tmp_path / "run", TINY, "--epochs 1 --holdout 16 --teacher", tmp_path / "teacher")
+    assert log["evaluated_on"] == "holdout"

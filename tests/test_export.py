@@ -97,8 +97,14 @@ def test_the_file_takes_any_batch_or_exactly_one(tmp_path):
 
 def test_without_normalization_the_file_takes_what_the_network_takes(tmp_path):
     model = small(in_chans=2)  # its mean and std are of three channels
-    with pytest.raises(ValueError, match="normalize=True needs mean and std of 2 channels"):
+    with pytest.raises(ValueError, match="normalize=True needs mean and std of the network's 2 channels"):
         export_onnx(model, tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match="int8 needs mean and std of the network's 2 channels"):
+        export_onnx(model, tmp_path / "net.onnx", int8=True, calibration=PHOTOS[:, :2], normalize=False)
+    export_onnx(model, tmp_path / "net.onnx", normalize=False)  # as the message says
+    images = torch.randn(3, 2, 32, 32)
+    with torch.inference_mode():
+        assert close(logits(tmp_path / "net.onnx", images), model(images))
     model = small()
     export_onnx(model, tmp_path / "net.onnx", normalize=False)
     with torch.inference_mode():
@@ -112,13 +118,19 @@ def test_the_file_of_a_network_of_one_channel_normalizes_as_its_transform_does(t
     picture = Image.fromarray(grey[0, 0].numpy())
     with torch.inference_mode():
         assert close(logits(tmp_path / "net.onnx", grey), model(budgetnets.transforms(model)(picture)[None]))
+    assert metadata(tmp_path / "net.onnx")["input"] == "uint8 grey, 0 to 255"
+
+
+def metadata(path):
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
 def test_the_file_says_what_it_is(tmp_path):
     model = small(num_classes=2)
     model.class_names = ("cat", "dog")
     export_onnx(model, tmp_path / "net.onnx", opset=18)
-    said = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    said = metadata(tmp_path / "net.onnx")
+    assert said["input"] == "uint8 RGB, 0 to 255"
     assert json.loads(said["class_names"]) == ["cat", "dog"]
     assert budgetnets.ResNetSpec.from_dict(json.loads(said["spec"])) == model.spec
     assert tuple(json.loads(said["mean"])) == CIFAR10_MEAN
@@ -167,6 +179,7 @@ BAD_CALIBRATION = [
     ([()], TypeError, "holds a tuple; give uint8 images"),
     ([[]], TypeError, "holds a list"),
     ([["cat.png"]], TypeError, "holds a str"),
+    ([Image.new("RGB", (32, 32))], TypeError, "holds a Image; give uint8 images"),
     (3, TypeError, "calibration is a int"),
     ({"images": PHOTOS}, TypeError, "calibration is a dict"),
     ("no/such/folder", FileNotFoundError, "'no/such/folder' is not a folder"),
@@ -265,6 +278,38 @@ def test_a_network_that_torch_cannot_export_says_so(tmp_path):
     with pytest.raises(ExportError, match="torch's exporter refuses the network at opset 20"):
         export_onnx(model, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("logit", [float("nan"), 1e-3])
+def test_a_file_whose_logits_are_not_the_networks_is_not_written(logit, tmp_path):
+    class Elsewhere(torch.nn.Module):
+        def forward(self, x):
+            return x + logit if torch.onnx.is_in_onnx_export() or logit != logit else x
+
+    model = small()
+    model.head_drop = Elsewhere()
+    with pytest.raises(ExportError, match="the file's logits differ from the network's"):
+        export_onnx(model, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unreadable_calibration_image_is_named(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(20):
+        Image.fromarray(PHOTOS[i].permute(1, 2, 0).numpy()).save(folder / f"{i:02d}.png")
+    bad = folder / "07.png"
+    bad.write_bytes(bad.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"07\.png cannot be read as an image .*; repair it or take it out"):
+        export_onnx(small(), tmp_path / "net.onnx", int8=True, calibration=folder)
+
+
+def test_a_network_of_ones_own_is_exported_by_the_name_of_its_folder(tmp_path):
+    model = small()
+    budgetnets.save_pretrained(model, tmp_path / "mine")
+    export_onnx(f"local-dir:{tmp_path / 'mine'}", tmp_path / "net.onnx")
+    with torch.inference_mode():
+        assert close(logits(tmp_path / "net.onnx", PHOTOS), model(normalized(PHOTOS)))
 
 
 def test_without_the_extra_the_message_gives_the_command(tmp_path, monkeypatch):

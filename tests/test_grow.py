@@ -168,7 +168,7 @@ def test_a_run_that_started_from_a_file_can_be_started_from_when_the_file_is_gon
         (["--start", "resnet9_cifar", "--model-args", '{"act": "silu"}'], "act='silu', the one to start from 'relu'"),
         (["--start", "resnet9_cifar", "--model-args", '{"N": '], 'give JSON such as {"N": 2, "B": 1, "C": [32, 64]}'),
         (["--start", "resnet9_cifar", "--model-args", '{"ac": "silu"}'], "unknown option 'ac'; did you mean 'act'?"),
-        (["--start", "resnet9_cifar", "--out", "none/grown.safetensors"], "cannot write none/grown.safetensors"),
+        (["--start", "resnet9_cifar", "--out", "none/grown.safetensors"], "there is no folder none; make it first"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_remedy(options, message, tmp_path, monkeypatch, capsys):
@@ -178,3 +178,9 @@ def test_what_makes_no_sense_is_refused_with_the_remedy(options, message, tmp_pa
         grow.main(["resnet26_cifar", *options])
     assert message in f"{stopped.value} {capsys.readouterr().err}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_without_a_classifier_grow_too(tmp_path):
+    other = trained({"N": 2, "B": 1, "C": [8, 8], "P": 16, "num_classes": 0})
+    model = budgetnets.build_resnet(2, 2, [8, 16], P=8, num_classes=0)
+    assert grow.grow(model, other)

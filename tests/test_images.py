@@ -143,3 +143,15 @@ def test_the_fast_paths_distortions_stay_within_their_bounds_and_reach_them():
     assert 0.8 <= factors.min() < 0.801
     assert 1.199 < factors.max() <= 1.2
     assert len(order.unique(dim=0)) == 6
+
+
+@pytest.mark.parametrize("processes", [1, 3, 8])
+def test_any_number_of_processes_shares_a_batch_of_the_evaluation(processes):
+    args = train.parse_args(words("--data fake --limit 40 --batch-size 8 --workers 0 --out nowhere --holdout 10"))
+    several = SimpleNamespace(prepare=lambda *all_: all_, device=torch.device("cpu"), num_processes=processes)
+    for augmented in (False, True):
+        args.augment_eval = augmented
+        for loader in cifar.make_loaders(args, several)[2:]:
+            size = loader.batch_sampler.batch_size
+            assert size % processes == 0
+            assert size >= cifar.EVAL_BATCH

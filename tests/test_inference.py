@@ -7,6 +7,7 @@ import timm
 import torch
 from family import specs
 from hypothesis import given, settings
+from PIL import Image
 
 import budgetnets
 from budgetnets import BudgetResNet, InferenceNet, build_resnet, optimize_for_inference
@@ -108,3 +109,10 @@ def test_norms_that_depend_on_the_image_stay():
 def test_a_variant_by_its_name_is_not_needed_to_know_its_classes():
     fast = optimize_for_inference(budgetnets.create("resnet18_slim_cifar"))
     assert fast(IMAGES).shape == (4, 10)
+
+
+def test_an_optimized_network_of_one_channel_keeps_its_transform():
+    model = budgetnets.create("budget_resnet", N=2, B=1, C=8, in_chans=1, num_classes=3).eval()
+    fast = budgetnets.optimize_for_inference(model)
+    image = budgetnets.transforms(fast)(Image.new("RGB", (32, 32), "red"))
+    assert fast(image[None]).shape == (1, 3)

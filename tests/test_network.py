@@ -201,6 +201,20 @@ def test_pruning_leaves_the_spec_of_what_is_left():
     assert model.spec is None
 
 
+def test_pruning_can_take_the_classifier_alone():
+    model = small()
+    before = model.forward_features(IMAGES)
+    model.prune_intermediate_layers([model.spec.num_layers], prune_head=True)
+    assert model.num_classes == 0
+    assert torch.equal(model.forward_features(IMAGES), before)
+
+
+def test_a_new_classifier_has_the_networks_precision():
+    model = small().to(torch.bfloat16)
+    model.reset_classifier(4)
+    assert model(IMAGES.bfloat16()).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("last", [1, 2])
 def test_pruning_leaves_the_blocks_their_stochastic_depth_and_the_spec_says_so(last):
     model = small(drop_path_rate=0.3)
@@ -280,6 +294,16 @@ def test_gradient_checkpointing_changes_no_gradient(norm):
         torch.testing.assert_close(without, with_)
 
 
+def test_gradient_checkpointing_computes_each_block_once_more():
+    model, runs = small().train(), []
+    blocks = [block for layer in model.stages for block in layer]
+    for block in blocks:
+        block.register_forward_pre_hook(lambda *_: runs.append(1))
+    model.set_grad_checkpointing(True)
+    model(IMAGES).sum().backward()
+    assert len(runs) == 2 * len(blocks)
+
+
 def test_layer_decay_orders_the_parameters_from_stem_to_head():
     model = small()
     groups = param_groups_layer_decay(model, layer_decay=0.5)
@@ -305,6 +329,8 @@ def test_features_only_takes_all_maps_for_any_number_of_layers(n):
     ("value", "message"),
     [
         (torch.full((10,), float("nan")), "not finite"),
+        (torch.full((10,), -float("inf")), "not finite"),
+        (torch.full((10,), float("inf")), "not finite"),
         (torch.zeros(10, dtype=torch.int8), "torch.int8"),
         (torch.zeros(10, dtype=torch.complex64), "torch.complex64"),
         (torch.zeros(10).to(torch.float8_e4m3fn), "float8"),

@@ -118,6 +118,15 @@ def test_a_trained_network_is_saved_without_where_its_weights_came_from(tmp_path
     assert config["model_args"].keys() == {"num_classes", "in_chans", "global_pool"}
 
 
+def test_saving_leaves_a_network_in_training_as_it_is(tmp_path):
+    model = build_resnet(2, 1, 8, drop_rate=0.5).train()
+    model.stages[0].eval()
+    modes, before = [module.training for module in model.modules()], model.stem.norm.running_mean.clone()
+    save_pretrained(model, tmp_path / "net")
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(model.stem.norm.running_mean, before)
+
+
 def test_saving_draws_no_random_numbers(tmp_path):
     model = build_resnet(2, 1, 8)
     before = torch.get_rng_state()
@@ -133,6 +142,12 @@ def changed_by_hand(how):
         model.head = torch.nn.Linear(8, 3)
     if how == "another activation's parameters":
         model.stem.act = torch.nn.PReLU()
+    if how == "an activation without parameters":
+        model.stem.act = torch.nn.GELU()
+    if how == "a norm's epsilon":
+        model.stem.norm.eps = 0.1
+    if how == "a stride":
+        model.stages[0][0].conv1.stride = (2, 2)
     return model
 
 
@@ -142,6 +157,9 @@ def changed_by_hand(how):
         ("diverged", "head.bias has values that are not finite"),
         ("another classifier", r"head.bias has shape \(3,\)"),
         ("another activation's parameters", "1 unexpected names"),
+        ("an activation without parameters", "its logits would differ"),
+        ("a norm's epsilon", "its logits would differ"),
+        ("a stride", "its logits would differ"),
     ],
 )
 def test_what_would_not_come_back_is_refused_and_nothing_is_written(tmp_path, how, message):
@@ -188,6 +206,13 @@ def test_the_card_of_a_custom_network_is_true_and_its_snippet_runs(tmp_path, cap
         assert part in card.text
     run_snippet(card.text)
     assert capsys.readouterr().out.strip() in ("cat", "dog")
+
+
+@pytest.mark.parametrize(("in_chans", "folder"), [(4, "four channels"), (1, "grey"), (3, r"a\new \"folder\"")])
+def test_the_cards_snippet_runs_whatever_the_channels_and_the_folder(in_chans, folder, tmp_path, capsys):
+    folder = save_pretrained(build_resnet(2, 1, 8, in_chans=in_chans), tmp_path / folder)
+    run_snippet((folder / "README.md").read_text())
+    assert capsys.readouterr().out.strip() in map(str, range(10))
 
 
 @pytest.mark.parametrize(

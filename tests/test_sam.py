@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from training import DROPOUT, TINY, assert_resumes_after, entries, run, sam, train, weights
+from training import DROPOUT, TINY, assert_resumes_after, entries, recipes, run, sam, train, weights
 
 pytestmark = pytest.mark.usefixtures("train_in_process")
 PLAIN = "--opt momentum --momentum 0 --weight-decay 0 --sched constant --warmup 0 --smoothing 0 --ema 0 --lr 1"
@@ -92,7 +92,7 @@ def test_both_passes_drop_the_same_units():
 def made(monkeypatch):
     """The networks that runs create, and the images and targets that they compute losses of."""
     found = {"models": [], "losses": []}
-    create, loss = train.timm.create_model, train.F.cross_entropy
+    create, loss = recipes.timm.create_model, train.F.cross_entropy
 
     def note(logits, targets, **options):
         if logits.requires_grad:
@@ -100,7 +100,7 @@ def made(monkeypatch):
         return loss(logits, targets, **options)
 
     monkeypatch.setattr(
-        train.timm, "create_model", lambda *a, **k: found["models"].append(create(*a, **k)) or found["models"][-1]
+        recipes.timm, "create_model", lambda *a, **k: found["models"].append(create(*a, **k)) or found["models"][-1]
     )
     monkeypatch.setattr(train.F, "cross_entropy", note)
     return found

@@ -220,6 +220,12 @@ def test_max_params_refuses_before_building_and_says_by_how_much():
             build_resnet(2, 1, 8, max_params=nonsense)
 
 
+@pytest.mark.parametrize("alone", [build_resnet(2, 1, 8), 3])
+def test_what_describes_no_network_is_answered_with_what_does(alone):
+    with pytest.raises(TypeError, match=r"alone is no description of a network; give .* a spec \(model.spec\), or N"):
+        budgetnets.count_params(alone)
+
+
 def test_what_no_memory_could_hold_is_refused_before_anything_is_allocated():
     with pytest.raises(ValueError, match="over max_params=500,000,000"):
         build_resnet(2, 1000, 65_536)

@@ -212,10 +212,12 @@ def test_without_runs_a_lesson_says_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("with_it", "without", "said"),
     [
-        ([95.0], [94.0, 94.1], "one seed, no claim"),
-        ([95.0, 95.1], [94.0, 94.1], "pays"),
-        ([94.0, 94.1], [95.0, 95.1], "costs"),
-        ([94.0, 95.0], [94.1, 95.1], "no difference shown"),
+        ([95.0, 95.1], [94.0, 94.1, 94.2], "fewer than three seeds, no claim"),
+        ([95.0, 95.1, 95.2], [94.0, 94.1, 94.2], "pays"),
+        ([94.0, 94.1, 94.2], [95.0, 95.1, 95.2], "costs"),
+        ([94.0, 95.0, 94.5], [94.1, 95.1, 94.6], "no difference shown"),
+        ([94.0, 94.1, 94.2], [94.19, 94.29, 94.39], "no difference shown"),  # 2.3 errors, of six figures
+        ([94.0, 94.0, 94.0], [95.0, 95.1, 95.2], "no spread over the seeds, no claim"),
     ],
 )
 def test_a_difference_within_the_spread_is_none(with_it, without, said):

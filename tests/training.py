@@ -18,6 +18,7 @@ import cifar  # noqa: E402, F401
 import distillation  # noqa: E402, F401
 import fast_data  # noqa: E402, F401
 import grow  # noqa: E402, F401
+import option_checks  # noqa: E402, F401
 import pruning  # noqa: E402, F401
 import recipes  # noqa: E402
 import sam  # noqa: E402, F401

@@ -11,7 +11,7 @@ from timm.layers import DropPath, SelectAdaptivePool2d, create_act_layer, get_no
 from torch import nn
 
 from .checks import MAX_INPUT_SIZE, MAX_WIDTH, choice, integer, rate
-from .spec import ACTIVATIONS, NORMS, STEM_KERNEL_SIZE
+from .spec import ACTIVATIONS, BLOCK_EXPANSION, NORMS, STEM_KERNEL_SIZE
 
 POOL_TYPES = ("avg", "max", "avgmax", "catavgmax", "")
 
@@ -154,8 +154,6 @@ class BasicBlock(nn.Module):
     Source: He et al. (arXiv 1512.03385), figure 5, left.
     """
 
-    expansion = 1
-
     def __init__(
         self,
         in_width: int,
@@ -197,8 +195,6 @@ class Bottleneck(nn.Module):
     Source: He et al. (arXiv 1512.03385), figure 5, right; report R3's ResNet-50, -101 and -152.
     """
 
-    expansion = 4
-
     def __init__(
         self,
         in_width: int,
@@ -215,7 +211,7 @@ class Bottleneck(nn.Module):
         **dd: Any,
     ) -> None:
         super().__init__()
-        out_width = width * self.expansion
+        out_width = width * BLOCK_EXPANSION["bottleneck"]
         self.conv1, self.norm1 = conv_norm(in_width, width, 1, 1, norm, **dd)
         self.act1 = make_act(act, **dd)
         self.conv2, self.norm2 = conv_norm(width, width, kernel_size, stride, norm, **dd)

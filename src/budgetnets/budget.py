@@ -70,6 +70,11 @@ def _resolve(network: tuple[Any, ...], max_params: int | None, options: dict[str
             )
         spec = find_variant(first).spec if isinstance(first, str) else first
         spec = spec.replace(**options) if options else spec
+    elif len(network) == 1 and not {"B", "C"} <= options.keys():
+        raise TypeError(
+            f"a {type(network[0]).__name__} alone is no description of a network; give a variant's name, a spec "
+            "(model.spec), or N, B, C, F, K, P"
+        )
     else:
         spec = ResNetSpec.from_letters(*network, **options)
     if max_params is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,16 +116,28 @@ def _render(data: Any, body: str) -> str:
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
-def _snippet(name: str, class_names: Sequence[str]) -> str:
+def _snippet(name: str, class_names: Sequence[str], spec: ResNetSpec) -> str:
     answer = "print(model.class_names[int(logits.argmax())])" if class_names else "print(int(logits.argmax()))"
-    return f"""\
+    create = f"model = budgetnets.create({json.dumps(name, ensure_ascii=False)}, pretrained=True)  # in eval mode"
+    if spec.in_chans in (1, 3):
+        return f"""\
 ```python
 import budgetnets  # also registers the architecture with timm
 from PIL import Image
 
-model = budgetnets.create("{name}", pretrained=True)  # in eval mode
+{create}
 image = Image.new("RGB", (640, 480), "skyblue")  # in place of Image.open(path)
 logits = model(budgetnets.transforms(model)(image).unsqueeze(0))
+{answer}
+```"""
+    return f"""\
+```python
+import budgetnets  # also registers the architecture with timm
+import torch
+
+{create}
+images = torch.zeros(1, {spec.in_chans}, {spec.input_size}, {spec.input_size})  # normalized as in its training
+logits = model(images)
 {answer}
 ```"""
 
@@ -172,7 +185,7 @@ def hub_card(row: Variant, weights: Weights) -> str:
 
 A residual network for 32x32 images, trained on {weights.dataset}; a variant of the budgetnets zoo.
 
-{_snippet(f"hf-hub:{row.hub_repo}", weights.classes)}
+{_snippet(f"hf-hub:{row.hub_repo}", weights.classes, row.spec)}
 
 `budgetnets.create("{row.name}", pretrained=True)` loads the same file, and checks its sha256.
 
@@ -182,8 +195,8 @@ A residual network for 32x32 images, trained on {weights.dataset}; a variant of 
 
 ## Accuracy
 
-Top-1 on {weights.dataset}'s test set: **{weights.top1:.2f} %**, or {weights.top1_flip:.2f} % with the logits of each
-image and its mirror image added ({weights.mean_and_spread}); expected calibration error {weights.ece:.2f} %.
+Top-1 on {weights.dataset}'s test set: **{weights.top1:.2f} %**, or {weights.top1_flip:.2f} % with the mean of the
+logits of each image and its mirror image ({weights.mean_and_spread}); expected calibration error {weights.ece:.2f} %.
 {_provenance(weights)}.
 
 {remarks}Images are scaled to 0..1 and normalized with mean {weights.mean} and standard deviation {weights.std}.
@@ -213,7 +226,7 @@ def user_card(
 
 A residual network for small images, made with budgetnets{f" and trained on {dataset}" if dataset else ""}.
 
-{_snippet(source, class_names)}
+{_snippet(source, class_names, spec)}
 {classes}{accuracy}
 ## Architecture
 

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         status = args.run(args)
-        sys.stdout.flush()  # so that a closed pipe is met here, and not by the interpreter at its end
+        if stdout := sys.stdout:  # a shell's >&- leaves none
+            stdout.flush()  # so that a closed pipe is met here, and not by the interpreter at its end
         return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
@@ -85,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     for letter in SEARCHED:
         meaning = {"N": "numbers of layers"}.get(letter) or LETTERS[letter].replace("_", " ")
         read, usage = (_layer_choices, "n[/n...][,...]") if letter in PER_LAYER else (_choices, "n[,n...]")
+        if letter == "P":
+            read, usage, meaning = _pools, "n[,n...]", f"{meaning}; none is the final map's"
         command.add_argument(f"-{letter}", type=read, metavar=usage, help=f"choices of {meaning}")
     command.add_argument("--growth", type=_choices, metavar="n[,n...]", help="factors from a width to the next")
     command.add_argument("--se", type=_places, metavar="place[,place...]", help="choices of none, stem and block")
@@ -106,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("root", metavar="DIR", help="the folder that holds cifar-10-batches-py")
     command.set_defaults(run=_verify)
 
-    command = commands.add_parser("export", help="a variant with its trained weights as an ONNX file")
-    command.add_argument("name")
+    command = commands.add_parser("export", help="a network with its trained weights as an ONNX file")
+    command.add_argument("name", help="a variant with weights, or local-dir: and a folder")
     command.add_argument("path", type=Path, help="the file to write")
     command.add_argument("--int8", action="store_true", help="quantized, with the ranges on the variant's card")
     command.add_argument("--calibration", type=Path, metavar="DIR", help="take the ranges from images in a folder")
@@ -159,7 +162,15 @@ def _whole(text: str) -> int:
 
 
 def _places(text: str) -> list[str | None]:
-    return [None if place == "none" else place for place in text.split(",")]
+    places = [None if place == "none" else place for place in text.split(",")]
+    for place in places:
+        if place not in SE_PLACES:
+            raise argparse.ArgumentTypeError(f"{place!r} is unknown; write none, stem or block, or several: none,stem")
+    return places
+
+
+def _pools(text: str) -> list[int | None]:
+    return [None if pool == "none" else _choices(pool)[0] for pool in text.split(",")]
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -84,14 +84,15 @@ def export_onnx(
     """Write a network as an ONNX file, check the file against the network, and say how they compare.
 
     Args:
-        model_or_name: a network of the family, or a variant's name, which means its pretrained weights.
+        model_or_name: a network of the family, or the name of a variant, a "local-dir:<folder>" or an
+            "hf-hub:<org>/<name>", which means its pretrained weights.
         path: the file to write; it is replaced whole or not at all.
         int8: quantize, with ONNX Runtime's quantizer: uint8 activations, int8 weights with a scale per channel.
         calibration: images that show the range of each activation, for int8: uint8 (n, in_chans, H, W) as an array or
             tensor, a folder of image files, or a loader. 16 to 1,024 are used, a fifth of them to measure the
             agreement. A variant that is named needs none: its card carries the ranges.
         dynamic_batch: take any number of images at a time; else exactly one.
-        normalize: take uint8 RGB images (B, in_chans, H, W), with the normalization inside the file; else normalized
+        normalize: take uint8 images (B, in_chans, H, W), with the normalization inside the file; else normalized
             float images.
         opset: ONNX operator set, 18 to 23.
 
@@ -112,6 +113,13 @@ def export_onnx(
     _check_writable(path)
     model, row, weights = _resolve(model_or_name)
     net = WithNormalization(model, normalize)
+    if not net.mean and (normalize or int8):
+        what = "int8" if int8 else "normalize=True"
+        raise ValueError(
+            f"{what} needs mean and std of the network's {model.in_chans} channels, and its pretrained_cfg has those "
+            "of another number. Set model.pretrained_cfg['mean'] and ['std'], one number per "
+            "channel, or write fp32 with normalize=False."
+        )
     card = None
     if int8 and calibration is None:
         card = read_int8_card(row, weights) if row and weights else None
@@ -141,7 +149,7 @@ def export_onnx(
     _add_metadata(graph, net, row, weights, int8, top1)
     content = graph.SerializeToString()
     difference, agreement = _compare(content, net, compared, dynamic_batch)
-    if not int8 and difference > FP32_TOLERANCE:
+    if not int8 and not difference <= FP32_TOLERANCE:  # NaN too
         raise ExportError(
             f"the file's logits differ from the network's by {difference:.2g} of the largest logit, more than "
             f"{FP32_TOLERANCE:g}; nothing was written. Please report this with the network's spec."
@@ -162,18 +170,15 @@ class WithNormalization(nn.Module):
         self.normalize = normalize
         self.size = (model.in_chans, model.spec.input_size if model.spec else 32)
         config: Any = model.pretrained_cfg
-        self.mean, self.std = statistics(config, model.in_chans).values()
-        if normalize and not len(self.mean) == len(self.std) == model.in_chans:
-            raise ValueError(
-                f"normalize=True needs mean and std of {model.in_chans} channels; the network's pretrained_cfg has "
-                f"{len(self.mean)} and {len(self.std)}. Set them there, or use normalize=False."
-            )
-        shape = (1, len(self.mean), 1, 1)
+        mean, std = statistics(config, model.in_chans).values()
+        known = len(mean) == len(std) == model.in_chans
+        self.mean, self.std = (mean, std) if known else ((), ())  # empty: those of another number of channels
+        if not known:
+            mean = std = (0.5,) * model.in_chans  # for the images that the file is checked with
+        shape = (1, model.in_chans, 1, 1)
         # One multiplication and one subtraction: (x / 255 - mean) / std.
-        self.register_buffer("scale", (1 / (255 * torch.tensor(self.std, dtype=torch.float64))).float().view(shape))
-        self.register_buffer(
-            "offset", torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)]).view(shape)
-        )
+        self.register_buffer("scale", (1 / (255 * torch.tensor(std, dtype=torch.float64))).float().view(shape))
+        self.register_buffer("offset", torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).view(shape))
 
     def prepared(self, images: torch.Tensor) -> torch.Tensor:
         """Return uint8 images as the exported file takes them."""
@@ -208,16 +213,17 @@ def _check_writable(path: Path) -> None:
 
 def _resolve(model_or_name: str | nn.Module) -> tuple[BudgetResNet, Variant | None, Weights | None]:
     """Return a copy of the network in fp32 on the CPU, and what is known of it."""
+    row = weights = None
     if isinstance(model_or_name, str):
-        row, weights = find_variant(model_or_name), find_weights(model_or_name)
-        model: Any = create(model_or_name, pretrained=True)
-        return model.float(), row, weights
+        if ":" not in model_or_name:
+            row, weights = find_variant(model_or_name), find_weights(model_or_name)
+        model_or_name = create(model_or_name, pretrained=True)
     if not isinstance(model_or_name, BudgetResNet):
         raise TypeError(
             f"model_or_name is a {type(model_or_name).__name__}; give a variant's name, or a network made by "
             "budgetnets.create or build_resnet (not its features, an optimized or a compiled copy)"
         )
-    return copy.deepcopy(model_or_name).eval().cpu().float(), None, None
+    return copy.deepcopy(model_or_name).eval().cpu().float(), row, weights
 
 
 def export_graph(net: WithNormalization, dynamic_batch: bool = True, opset: int = DEFAULT_OPSET) -> Any:
@@ -273,15 +279,16 @@ def _add_metadata(
     model = net.model
     classes = model.class_names or (CIFAR10_CLASSES if row and model.num_classes == len(CIFAR10_CLASSES) else None)
     source = f"{row.name}.{weights.tag}, sha256 {weights.sha256}" if row and weights else "a custom network"
+    channels = {1: "grey", 3: "RGB"}.get(model.in_chans, f"{model.in_chans} channels")
     values = {
         "class_names": json.dumps(classes),
         "spec": json.dumps(model.spec.to_dict() if model.spec else None),
         "source": source,
         "top1": "unknown" if top1 is None else f"{top1:.2f} % on {weights.dataset if weights else ''}'s test set",
         "precision": "int8" if int8 else "fp32",
-        "input": "uint8 RGB, 0 to 255" if net.normalize else "float, (x / 255 - mean) / std",
-        "mean": json.dumps(net.mean),
-        "std": json.dumps(net.std),
+        "input": f"uint8 {channels}, 0 to 255" if net.normalize else f"float {channels}, (x / 255 - mean) / std",
+        "mean": json.dumps(net.mean or None),
+        "std": json.dumps(net.std or None),
     }
     graph.producer_name, graph.producer_version = "budgetnets", __version__
     for key, value in values.items():

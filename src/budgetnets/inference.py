@@ -20,14 +20,14 @@ class InferenceNet(nn.Module):
 
     Attributes:
         net: the network with its BatchNorms folded into the convolutions.
-        spec, class_names, pretrained_cfg: the original's.
+        spec, class_names, pretrained_cfg, in_chans, num_classes: the original's.
     """
 
     def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.net = net
         self.dtype = dtype
-        for name in ("spec", "class_names", "pretrained_cfg"):
+        for name in ("spec", "class_names", "pretrained_cfg", "in_chans", "num_classes"):
             setattr(self, name, getattr(net, name, None))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

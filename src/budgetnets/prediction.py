@@ -117,12 +117,16 @@ class Predictor:
         """Return what networks are ranked by, (n,); rounded, so that equal networks are equal."""
         return np.round(self.intercept + self.design(found) @ self.coefficients, 9)
 
+    def widening(self, design: Floats) -> Floats:
+        """Return how much further than the noise predictions may be off, (n,): the coefficients are not exact."""
+        leverage = 1 / self.about["specs"] + np.einsum("ni,ij,nj->n", design, self.covariance, design)
+        return np.sqrt(1 + leverage)
+
     def predict(self, found: dict[str, Floats]) -> Prediction:
         """Return what to expect of networks with these features."""
         design, log_odds = self.design(found), self.log_odds(found)
         share = 1 / (1 + np.exp(-log_odds))
-        leverage = 1 / self.about["specs"] + np.einsum("ni,ij,nj->n", design, self.covariance, design)
-        deviation = self.residual_sd * np.sqrt(1 + leverage)
+        deviation = self.residual_sd * self.widening(design)
         outside = np.zeros(len(log_odds), dtype=bool)
         for name in self.mean:
             slack = OUTSIDE * (1 + self.high[name] - self.low[name])

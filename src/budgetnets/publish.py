@@ -39,8 +39,9 @@ def save_pretrained(
 ) -> Path:
     """Write a network in the Hub's layout: config.json, model.safetensors and a model card.
 
-    `budgetnets.create("local-dir:<folder>", pretrained=True)` and timm bring it back bit-equal, which is tried before
-    anything is written. Files of the same names are replaced, each whole.
+    `budgetnets.create("local-dir:<folder>", pretrained=True)` and timm bring it back, in fp32: the same values and the
+    same logits bit for bit, which is tried before anything is written. Files of the same names are replaced, each
+    whole.
 
     Args:
         model: a network of the family.
@@ -198,7 +199,7 @@ def _architecture_and_arguments(network: BudgetResNet) -> tuple[str, dict[str, A
 
 
 def _check_reload(network: BudgetResNet, folder: str) -> None:
-    """Raise WeightsMismatch unless the folder gives the network again; the random numbers of a training run stay."""
+    """Raise WeightsMismatch unless the folder gives the network again; its modes and the random numbers stay."""
     try:
         with torch.random.fork_rng(devices=[]):
             again = create(f"local-dir:{folder}", pretrained=True)
@@ -206,6 +207,8 @@ def _check_reload(network: BudgetResNet, folder: str) -> None:
         state = {name: tensor.cpu().to(loaded[name].dtype) for name, tensor in network.state_dict().items()}
         equal = again.spec == network.spec and all(torch.equal(state[name], loaded[name]) for name in loaded)
         reason = "its spec or its values would differ."
+        if equal:
+            equal, reason = _same_logits(network, again), "with the same values, its logits would differ."
     except WeightsError as error:
         equal, reason = False, str(error)
     if not equal:
@@ -213,6 +216,22 @@ def _check_reload(network: BudgetResNet, folder: str) -> None:
             "the network would not come back from a folder, so nothing was written; save what build_resnet or create "
             f"returned, trained or pruned, but without layers changed by hand. Loading it said: {reason}"
         )
+
+
+@torch.inference_mode()
+def _same_logits(network: BudgetResNet, again: nn.Module) -> bool:
+    """Whether the layers of the network, with the values that were loaded, give the logits of what was loaded."""
+    size = network.spec.input_size if network.spec else 32
+    images = torch.randn(2, network.in_chans, size, size, generator=torch.Generator().manual_seed(0))
+    training = [module for module in network.modules() if module.training]
+    try:
+        found = torch.func.functional_call(network.eval(), again.state_dict(), (images,))
+        return torch.equal(found, again(images))
+    except (RuntimeError, TypeError, ValueError):  # layers that do not even fit together any more
+        return False
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -89,9 +89,10 @@ def read_images(source: Any, in_chans: int, size: int) -> torch.Tensor:
 
 def _checked(images: Any, in_chans: int, size: int, remedy: str) -> torch.Tensor:
     if not isinstance(images, torch.Tensor):
-        if not hasattr(images, "__array_interface__"):
-            raise TypeError(f"calibration holds a {type(images).__name__}; {remedy}")
-        images = torch.as_tensor(images)
+        try:
+            images = torch.as_tensor(images if hasattr(images, "__array_interface__") else None)
+        except (TypeError, ValueError, RuntimeError):  # a PIL image has the interface, and torch does not take it
+            raise TypeError(f"calibration holds a {type(images).__name__}; {remedy}") from None
     if images.dtype != torch.uint8:
         raise TypeError(f"calibration has dtype {images.dtype}; {remedy}")
     if tuple(images.shape[1:]) != (in_chans, size, size):
@@ -116,8 +117,13 @@ def _read_folder(folder: Path, in_chans: int, size: int) -> torch.Tensor:
     to_size = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     images = []
     for path in files:
-        with Image.open(path) as image:
-            images.append(to_size(as_mode(image, "L" if in_chans == 1 else "RGB")))
+        try:
+            with Image.open(path) as image:
+                images.append(to_size(as_mode(image, "L" if in_chans == 1 else "RGB")))
+        except Exception as error:  # a decoder may raise anything on damaged bytes
+            raise ValueError(
+                f"calibration: {path} cannot be read as an image ({error}); repair it or take it out of the folder"
+            ) from error
     return torch.stack(images)
 
 

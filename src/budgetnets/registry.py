@@ -82,7 +82,7 @@ def list_models(filter: str = "", pretrained: bool = False, max_params: int | No
     """Return the names of the zoo's variants, in the table's order.
 
     Args:
-        filter: a shell pattern such as "resnet9*"; empty for all.
+        filter: a shell pattern such as "resnet9*", of the name with or without its tag; empty for all.
         pretrained: only those with trained weights, as `<variant>.<tag>`.
         max_params: only those with at most so many parameters.
 
@@ -95,7 +95,7 @@ def list_models(filter: str = "", pretrained: bool = False, max_params: int | No
     most = MAX_BUDGET if max_params is None else integer("max_params", max_params, 1, MAX_BUDGET)
     rows = [row for row in VARIANTS.values() if row.params <= most]
     names = [f"{row.name}.{w.tag}" for row in rows for w in row.weights] if pretrained else [row.name for row in rows]
-    return [name for name in names if not filter or fnmatch.fnmatch(name, filter)]
+    return [name for name in names if not filter or any(fnmatch.fnmatch(name, p) for p in (filter, f"{filter}.*"))]
 
 
 def register_all() -> None:

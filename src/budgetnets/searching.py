@@ -127,7 +127,7 @@ def _checked_objective(objective: Any, space: Space) -> Predictor | None:
     if unknown and objective == "accuracy":
         raise ValueError(
             f"accuracies are predicted from trainings that had other options than {', '.join(unknown)}; "
-            'use objective="params" or a function of the spec'
+            'use objective="params" (--objective params), or a function of the spec'
         )
     return None if unknown else predictor
 

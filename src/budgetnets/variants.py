@@ -6,6 +6,7 @@ tests, the README's table, the documentation and the cards follow.
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -414,6 +415,8 @@ def find_variant(name: str) -> Variant:
     if not isinstance(name, str):
         raise TypeError(f"name={name!r} must be a variant's name, a string such as 'resnet9_cifar'")
     bare = name.partition(".")[0]
+    if bare not in VARIANTS and os.path.isdir(name):
+        raise ValueError(f"{name!r} is a folder, not a variant; for the network in it, write 'local-dir:{name}'")
     if bare not in VARIANTS:
         raise ValueError(f"unknown variant {name!r}{did_you_mean(bare, VARIANTS)} There are {', '.join(VARIANTS)}")
     return VARIANTS[bare]

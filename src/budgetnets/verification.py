@@ -71,7 +71,7 @@ def verify(
         name: a variant, with or without a weights' tag.
         root: the folder that holds `cifar-10-batches-py`, as torchvision unpacks it. Nothing is downloaded.
         batch_size: images at a time.
-        flip: measure with the logits of each image and its mirror image summed, the card's `top1_flip`.
+        flip: measure with the mean of the logits of each image and its mirror image, the card's `top1_flip`.
         device: where the network runs.
         progress: show a bar on standard error.
 
@@ -127,7 +127,7 @@ def predict(
     flip: bool = False,
     progress: bool = True,
 ) -> torch.Tensor:
-    """Return the network's logits (n, classes) of uint8 images (n, 3, H, W); with `flip`, their mirror images' too."""
+    """Return the network's logits (n, classes) of uint8 images (n, 3, H, W); `flip`: their and their mirrors' mean."""
     from tqdm import tqdm
 
     device = next(model.parameters()).device

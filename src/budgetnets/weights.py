@@ -58,7 +58,8 @@ def registered_state_dict(
     if weights is None:
         trained = ", ".join(row.name for row in VARIANTS.values() if row.weights) or "none"
         raise WeightsUnavailable(
-            f"{row.name} has no trained weights yet; use pretrained=False. With weights: {trained}."
+            f"{row.name} has no trained weights yet. With weights: {trained}. In Python, pretrained=False builds it "
+            "with random ones."
         )
     content = None
     if source != "hub":
@@ -251,6 +252,3 @@ def _found(content: bytes, weights: Weights) -> str:
 
 def _damaged(found: str) -> str:
     return f" What was downloaded before was not the published file ({found})." if found else ""
-
-
-__all__ = ["WeightsIntegrity", "WeightsMismatch", "WeightsUnavailable", "registered_state_dict"]
