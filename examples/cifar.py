@@ -38,7 +38,7 @@ def to_normalized(args):
     return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*mean_and_std(args))])
 
 
-def split_images(args):
+def split_images(args, processes):
     """Return the training images, which of them are kept and which held out, and the test images.
 
     The hold-out is the same for every seed, so that recipes are compared on the same images.
@@ -46,6 +46,8 @@ def split_images(args):
     for name, known in (("flip", ("alternating", "random", "none")), ("pad", ("reflect", "constant"))):
         if getattr(args, name) not in known:
             sys.exit(f"--{name} {getattr(args, name)} is unknown; use {' or '.join(known)}")
+    if args.batch_size % processes:
+        sys.exit(f"--batch-size {args.batch_size} is not shared evenly by {processes} processes; use a multiple")
     train, test = open_images(args, train=True), open_images(args, train=False)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
     kept, held_out = sorted(order[args.holdout :]), sorted(order[: args.holdout])
@@ -56,7 +58,7 @@ def split_images(args):
 
 def make_loaders(args, accelerator):
     """Return the training set's sampler, whose `epoch` is set before each, and training, hold-out and test loader."""
-    train_images, kept, held_out, test_images = split_images(args)
+    train_images, kept, held_out, test_images = split_images(args, accelerator.num_processes)
     train_set = Augmented(Subset(train_images, kept), args)
     sampler = EpochSampler(len(train_set), args.seed)
     batches = BatchSampler(sampler, args.batch_size, drop_last=True)

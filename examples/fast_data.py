@@ -30,7 +30,7 @@ def make_loaders(args, accelerator):
     """Return what cifar.make_loaders does; the training loader is its own sampler."""
     if args.auto_augment not in ("", "trivial"):
         sys.exit(f"--fast has no --auto-augment {args.auto_augment}; use trivial, or leave --fast out")
-    train, kept, held_out, test = cifar.split_images(args)
+    train, kept, held_out, test = cifar.split_images(args, accelerator.num_processes)
     own = slice(accelerator.process_index, None, accelerator.num_processes)  # of each batch
     look = Look(args.pad, Distortion(args.rotate, args.translate, args.jitter), cifar.mean_and_std(args))
     loader = FastLoader(*to_device(train, kept, accelerator.device), args, own, look)

@@ -56,11 +56,6 @@ def parse_args():
         p.error(f"--out {args.out} already holds a run ({', '.join(found)}); choose another folder")
     if args.lr <= 0 or args.workers < 0:
         p.error("--lr must be more than 0, such as 2e-3, and --workers 0 or more")
-    try:  # now, and not after the training
-        args.out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out).close()
-    except OSError as error:
-        p.error(f"--out {args.out} cannot be written ({error}); choose another folder")
     return args
 
 
@@ -134,6 +129,11 @@ def main():
     except (ValueError, RuntimeError, OSError) as error:  # an unknown name, no weights, no such folder
         sys.exit(f"--model {args.model}: {error}")
     model.class_names = tuple(classes)
+    try:  # now, and not after the training
+        args.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out).close()
+    except OSError as error:
+        sys.exit(f"--out {args.out} cannot be written ({error}); choose another folder")
 
     # Training sees a random part of an image, mirrored half the time, under the normalization of the evaluation.
     plain = budgetnets.transforms(model)
@@ -172,7 +172,10 @@ def main():
     # The last epoch is the result; the best one would have been chosen by the very images that measure it.
     log["holdout_top1_by_class"] = dict(zip(classes, by_class, strict=True))
     with tempfile.TemporaryDirectory(dir=args.out) as folder:  # each file is moved to its place when it is complete
-        budgetnets.save_pretrained(accelerator.unwrap_model(model), folder, repo_id=f"local-dir:{args.out}")
+        own = accelerator.unwrap_model(model)
+        budgetnets.save_pretrained(
+            own, folder, repo_id=f"local-dir:{args.out}", dataset=args.folder.resolve().name, top1=top1
+        )
         Path(folder, "log.json").write_text(json.dumps(log, indent=1) + "\n")
         for file in Path(folder).iterdir():
             os.replace(file, args.out / file.name)

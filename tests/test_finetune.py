@@ -70,7 +70,10 @@ def test_finetuning_learns_a_folder_of_any_sizes_and_modes(tuned):
     assert log["epochs"][-1]["holdout_top1"] > 90
     assert log["holdout_top1_by_class"].keys() == {"grey", "red"}
     assert re.search(r"^grey +\d+\.\d\d %\nred +\d+\.\d\d %\n16 images held out: \d+\.\d\d %", output, re.MULTILINE)
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "log.json", "model.safetensors"]
+    files = ["README.md", "config.json", "log.json", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == files
+    assert all((out / name).stat().st_mode & 0o444 == 0o444 for name in files)  # readable by all
+    assert f"Top-1 as its author gives it: {log['epochs'][-1]['holdout_top1']:.2f} %" in (out / "README.md").read_text()
 
 
 def test_a_picture_of_16_bits_is_learned_from_as_it_is_classified(tmp_path):
@@ -110,6 +113,12 @@ def test_the_same_seed_gives_the_same_network(tuned, two_classes, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_network_of_one_channel_learns_from_grey_images(two_classes, tmp_path):
+    budgetnets.save_pretrained(budgetnets.build_resnet(2, 1, 8, in_chans=1), tmp_path / "start")
+    run("finetune.py", two_classes, "--out", tmp_path / "run", "--model", f"local-dir:{tmp_path / 'start'}", *QUICK)
+    assert budgetnets.create(f"local-dir:{tmp_path / 'run'}", pretrained=True).in_chans == 1
+
+
 def broken_folders(root):
     """Return faulty folders, each with what finetune.py must say of it."""
     for name in ("missing class", "one class", "damaged", "unequal/train", "unequal/val"):
@@ -141,6 +150,9 @@ def test_finetuning_says_what_is_wrong_with_a_folder(tmp_path):
 def test_finetuning_refuses_an_unknown_model_and_a_folder_that_holds_a_run(tuned, two_classes, tmp_path):
     unknown = start("finetune.py", two_classes, "--out", tmp_path / "run", "--model", "resnet9_cifra", *QUICK)
     repeated = start("finetune.py", two_classes, "--out", tuned[0], *QUICK)
+    small = ["--model", "budget_resnet", "--no-pretrained", *QUICK]
+    unwritable = start("finetune.py", two_classes, "--out", "/proc/run", *small)
+    assert "--out /proc/run cannot be written" in refused(unwritable)
     assert "did you mean 'resnet9_cifar'" in refused(unknown)
     assert "already holds a run" in refused(repeated, status=2)
 

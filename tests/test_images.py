@@ -147,7 +147,7 @@ def test_the_fast_paths_distortions_stay_within_their_bounds_and_reach_them():
 
 @pytest.mark.parametrize("processes", [1, 3, 8])
 def test_any_number_of_processes_shares_a_batch_of_the_evaluation(processes):
-    args = train.parse_args(words("--data fake --limit 40 --batch-size 8 --workers 0 --out nowhere --holdout 10"))
+    args = train.parse_args(words("--data fake --limit 40 --batch-size 24 --workers 0 --out nowhere --holdout 10"))
     several = SimpleNamespace(prepare=lambda *all_: all_, device=torch.device("cpu"), num_processes=processes)
     for augmented in (False, True):
         args.augment_eval = augmented
@@ -155,3 +155,11 @@ def test_any_number_of_processes_shares_a_batch_of_the_evaluation(processes):
             size = loader.batch_sampler.batch_size
             assert size % processes == 0
             assert size >= cifar.EVAL_BATCH
+
+
+@PATHS
+def test_a_batch_that_the_processes_cannot_share_evenly_is_refused(module):
+    args = train.parse_args(words("--data fake --limit 40 --batch-size 8 --workers 0 --out nowhere"))
+    three = SimpleNamespace(prepare=lambda *all_: all_, device=torch.device("cpu"), num_processes=3)
+    with pytest.raises(SystemExit, match="--batch-size 8 is not shared evenly by 3 processes; use a multiple"):
+        module.make_loaders(args, three)
