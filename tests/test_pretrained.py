@@ -90,6 +90,12 @@ def test_a_budget_that_is_none_lists_nothing_silently(budget, error):
         budgetnets.list_models(max_params=budget)
 
 
+@pytest.mark.parametrize(("correct", "matches"), [(9348, True), (9352, True), (9347, False), (9353, False)])
+def test_two_images_more_or_less_are_another_machines_rounding_and_three_are_not(correct, matches):
+    top1 = 100 * correct / 10_000
+    assert Verification("x.y", "0" * 64, correct, 10_000, top1, 93.5, 1.0, 1.0).matches == matches
+
+
 def test_a_verification_that_differs_says_by_how_much():
     found = Verification(
         "x.y", "0" * 64, correct=9300, total=10_000, top1=93.0, listed_top1=93.5, calibration_error=1.0, seconds=1.0

@@ -128,6 +128,17 @@ def test_a_network_of_our_own_needs_no_report(monkeypatch):
     assert "Found by search.\n\nImages are scaled" in on_the_hub
     assert "A network of the zoo's own" in on_the_hub
     assert "figures of the report" not in on_the_hub
+    assert f"value: {weights.top1}\n" in on_the_hub  # what the Hub's leaderboards read
+    small = dataclasses.replace(own, budget=5_000)
+    monkeypatch.setattr(variants, "VARIANTS", {own.name: small})
+    assert "5,266 parameters (over the budget of 5,000)" in str(budgetnets.card(own.name))
+
+
+def test_the_spread_over_seeds_is_that_of_a_sample():
+    (weights,) = VARIANTS["resnet9_cifar"].weights
+    assert weights.mean_and_spread == "one seed"
+    several = dataclasses.replace(weights, seeds=(93.0, 94.0, 95.0))
+    assert several.mean_and_spread == "94.00 +- 1.00 over 3 seeds"
 
 
 @ROWS
