@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -74,7 +75,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     """Whether no value is NaN or infinite: the extremes tell, and are found without a copy of the tensor."""
     if tensor.is_meta or not tensor.numel():
         return True
-    return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
+    return all(math.isfinite(extreme.item()) for extreme in tensor.aminmax())
 
 
 def _listed(kind: str, names: list[str]) -> str:
