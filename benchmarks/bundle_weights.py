@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load, load_file, save
 
 import budgetnets
-from budgetnets.variants import Weights, find_variant
+from budgetnets.rows import Weights
+from budgetnets.variants import find_variant
 from budgetnets.verification import calibration_error, predict, read_test_set
 from budgetnets.weights import bundled_path
 
@@ -93,6 +94,8 @@ def main() -> None:
         "torch": log["versions"]["torch"],
         "commit": log["commit"],
     }
+    if "continued" in log:  # on other hardware, say
+        recipe["continued"] = log["continued"]
     row_text = {
         "tag": args.tag,
         "sha256": hashlib.sha256(content).hexdigest(),

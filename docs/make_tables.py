@@ -22,7 +22,8 @@ import study_logs
 
 import budgetnets
 from budgetnets.prediction import load_predictor
-from budgetnets.variants import BUDGET, REPORTS, VARIANTS, Reported, Variant, Weights
+from budgetnets.rows import BUDGET, Reported, Variant, Weights
+from budgetnets.variants import REPORTS, VARIANTS
 
 ROOT = Path(__file__).parent.parent
 HEADER = ("Variant", "Report", "Parameters", "Multiply-adds (M)", "Reported top-1 %", "Measured top-1 %")

@@ -113,8 +113,8 @@ class Augmented(Dataset):
                 steps.append(rand_augment_transform(args.auto_augment, {}))
             except (AssertionError, ValueError) as error:  # timm's, mostly without a word
                 sys.exit(
-                    f"--auto-augment {args.auto_augment} is nothing that timm reads {error}; use trivial, or such as "
-                    "rand-m6-n2-mstd0.5"
+                    f"--auto-augment {args.auto_augment} is nothing that timm reads; use trivial, or such as "
+                    f"rand-m6-n2-mstd0.5. {error}"
                 )
         steps.append(to_normalized(args))
         if args.cutout:

@@ -37,12 +37,17 @@ def make_loss(args, accelerator):
 def load_teacher(args):
     """Return the network that --teacher names; exit if it saw what this run holds out, or takes other images."""
     model, taught = trained.load("--teacher", args.teacher)
+    if args.holdout and not taught["fresh"]:
+        sys.exit(
+            f"--teacher {args.teacher} began with trained weights, which may have seen the images that --holdout "
+            f"{args.holdout} keeps apart; give a run's folder that began with random ones"
+        )
     # Which images are held out depends on how many there are.
     if taught["holdout"] != args.holdout or (args.holdout and taught["limit"] != args.limit):
         sys.exit(
             f"--teacher {args.teacher} was trained with --holdout {taught['holdout']} --limit {taught['limit']}, this "
             f"run has --holdout {args.holdout} --limit {args.limit}. A teacher that saw the held-out images tells of "
-            "them; give a run's folder with the same, which did not begin with trained weights"
+            "them; give a run's folder with the same"
         )
     for name, own in zip(("mean", "std"), cifar.mean_and_std(args), strict=True):
         if own != taught[name]:

@@ -54,7 +54,7 @@ def parse_args():
     found = [name for name in ("config.json", "log.json", "model.safetensors") if (args.out / name).exists()]
     if found:
         p.error(f"--out {args.out} already holds a run ({', '.join(found)}); choose another folder")
-    if args.lr <= 0 or args.workers < 0:
+    if not 0 < args.lr < math.inf or args.workers < 0:
         p.error("--lr must be more than 0, such as 2e-3, and --workers 0 or more")
     return args
 

@@ -72,6 +72,11 @@ def check_choice(parser, args):
         parser.error(f"--test {args.test} without a hold-out, when the test set is evaluated alone; add --holdout 5000")
     if args.choose_on == "test" and not chooses:
         parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
+    if args.holdout and '"pretrained"' in args.model_args:
+        parser.error(
+            f"--holdout {args.holdout} with --model-args {args.model_args}: the trained weights have seen the images "
+            'that it keeps apart; leave out --holdout or "pretrained"'
+        )
     if args.reload_best and args.ema:
         parser.error(f"--reload-best with --ema {args.ema} would train the averaged weights; add --ema 0")
 

@@ -18,9 +18,9 @@ STARTED_FROM = {"pretrained", "checkpoint_path"}  # of a model's arguments: weig
 
 
 def load(option, name):
-    """Return the network, and holdout, limit, mean and std of its training as a dictionary; exit where there is none.
+    """Return the network and, as a dictionary, holdout, limit, mean and std of its training; exit where there is none.
 
-    The holdout of a run that began with trained weights is 0: they have seen all images, for all that is known.
+    Its "fresh" says whether the training began with random weights, for all that the log knows.
 
     Args:
         option: as messages name it, such as "--teacher".
@@ -38,7 +38,7 @@ def load_variant(option, name):
     if weights is None:
         known = ", ".join(budgetnets.list_models(pretrained=True))
         sys.exit(f"{option} {name} has no trained weights yet; use {known} or the folder of a run")
-    training = {"holdout": 0, "limit": 0, "mean": weights.mean, "std": weights.std}
+    training = {"holdout": 0, "limit": 0, "fresh": True, "mean": weights.mean, "std": weights.std}
     return budgetnets.create(name, pretrained=True), training
 
 
@@ -49,13 +49,13 @@ def load_run(option, folder):
         done, wanted = len(log["epochs"]), args.epochs
         given = json.loads(args.model_args)
         options = {key: value for key, value in given.items() if key not in STARTED_FROM}
-        holdout = args.holdout if options == given else 0
         model = timm.create_model(args.model, **options)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         mean, std = cifar.mean_and_std(args)
-        training = {"holdout": holdout, "limit": args.limit, "mean": mean, "std": std}
+        training = {"holdout": args.holdout, "limit": args.limit, "fresh": options == given, "mean": mean, "std": std}
+        unfinished = done < wanted and not run_folder.stopped_early(log)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         sys.exit(f"{option} {folder} is no run of train.py that can be read: {error}")
-    if done < wanted and not run_folder.stopped_early(log):
+    if unfinished:
         sys.exit(f"{option} {folder} has {done} of its {wanted} epochs; go on with it first (--resume)")
     return model.eval(), training

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 import budgetnets
 from budgetnets.export import WithNormalization, export_graph
-from budgetnets.variants import VARIANTS, Variant
+from budgetnets.rows import Variant
+from budgetnets.variants import VARIANTS
 
 PATH = Path(__file__).with_name("costs.json")
 

@@ -220,10 +220,12 @@ def test_max_params_refuses_before_building_and_says_by_how_much():
             build_resnet(2, 1, 8, max_params=nonsense)
 
 
-@pytest.mark.parametrize("alone", [build_resnet(2, 1, 8), 3])
-def test_what_describes_no_network_is_answered_with_what_does(alone):
-    with pytest.raises(TypeError, match=r"alone is no description of a network; give .* a spec \(model.spec\), or N"):
-        budgetnets.count_params(alone)
+@pytest.mark.parametrize(
+    ("given", "missing"), [((), "N, B, C"), ((build_resnet(2, 1, 8),), "B, C"), ((3,), "B, C"), ((3, 2), "C")]
+)
+def test_what_describes_no_network_is_answered_with_what_does(given, missing):
+    with pytest.raises(TypeError, match=rf"no {missing}, without which .* a spec \(model.spec\), or N, B, C"):
+        budgetnets.count_params(*given)
 
 
 def test_what_no_memory_could_hold_is_refused_before_anything_is_allocated():

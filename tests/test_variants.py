@@ -14,7 +14,8 @@ import torch
 import budgetnets
 from budgetnets import ResNetSpec, variants
 from budgetnets.cards import hub_card
-from budgetnets.variants import BUDGET, VARIANTS
+from budgetnets.rows import BUDGET
+from budgetnets.variants import VARIANTS
 
 ROWS = pytest.mark.parametrize("row", VARIANTS.values(), ids=list(VARIANTS))
 

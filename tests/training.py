@@ -39,6 +39,14 @@ def command(out, *options):
     return [*words(*options), *words("--data fake --cpu --workers 0 --out", out)]
 
 
+def usage_error(capsys, options):
+    """What is said of options that are refused."""
+    with pytest.raises(SystemExit) as exit_:
+        train.parse_args([*words(options), "--out", "nowhere"])
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
+
+
 def run(out, *options):
     """Train; return the log."""
     train.main(command(out, *options))

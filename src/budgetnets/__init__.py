@@ -17,9 +17,9 @@ from .preprocessing import transforms
 from .publish import push_to_hub, release, save_pretrained
 from .registry import create, list_models, register_all
 from .registry import default_cfgs as default_cfgs  # timm looks for it here when a model is registered
+from .rows import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
 from .spec import ResNetSpec
 from .state import WeightsError, WeightsIntegrity, WeightsMismatch, WeightsUnavailable
-from .variants import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD
 from .verification import Verification, verify
 
 if TYPE_CHECKING:

@@ -70,12 +70,13 @@ def _resolve(network: tuple[Any, ...], max_params: int | None, options: dict[str
             )
         spec = find_variant(first).spec if isinstance(first, str) else first
         spec = spec.replace(**options) if options else spec
-    elif len(network) == 1 and not {"B", "C"} <= options.keys():
-        raise TypeError(
-            f"a {type(network[0]).__name__} alone is no description of a network; give a variant's name, a spec "
-            "(model.spec), or N, B, C, F, K, P"
-        )
     else:
+        missing = [letter for i, letter in enumerate("NBC") if i >= len(network) and letter not in options]
+        if missing:
+            raise TypeError(
+                f"no {', '.join(missing)}, without which a network is not described; give a variant's name, a spec "
+                "(model.spec), or N, B, C, F, K, P"
+            )
         spec = ResNetSpec.from_letters(*network, **options)
     if max_params is not None:
         check_budget(spec, max_params)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .budget import count_macs, count_memory, spec_macs, spec_memory, spec_params
+from .rows import Reported, Variant, Weights
 from .spec import ResNetSpec
-from .variants import REPORTS, Reported, Variant, Weights, find_variant, find_weights
+from .variants import REPORTS, find_variant, find_weights
 
 LIMITS = """\
 The network saw 32x32 images of its training set's classes alone. It names one of them for any image, also for one that
@@ -118,26 +119,25 @@ def _render(data: Any, body: str) -> str:
 
 def _snippet(name: str, class_names: Sequence[str], spec: ResNetSpec) -> str:
     answer = "print(model.class_names[int(logits.argmax())])" if class_names else "print(int(logits.argmax()))"
-    create = f"model = budgetnets.create({json.dumps(name, ensure_ascii=False)}, pretrained=True)  # in eval mode"
     if spec.in_chans in (1, 3):
-        return f"""\
-```python
-import budgetnets  # also registers the architecture with timm
-from PIL import Image
-
-{create}
-image = Image.new("RGB", (640, 480), "skyblue")  # in place of Image.open(path)
-logits = model(budgetnets.transforms(model)(image).unsqueeze(0))
-{answer}
-```"""
+        needed = "from PIL import Image"
+        given = 'image = Image.new("RGB", (640, 480), "skyblue")  # in place of Image.open(path)'
+        images = "budgetnets.transforms(model)(image).unsqueeze(0)"
+    else:  # no picture has so many
+        shape = f"(1, {spec.in_chans}, {spec.input_size}, {spec.input_size})"
+        needed, given, images = (
+            "import torch",
+            f"images = torch.zeros{shape}  # normalized as in its training",
+            "images",
+        )
     return f"""\
 ```python
 import budgetnets  # also registers the architecture with timm
-import torch
+{needed}
 
-{create}
-images = torch.zeros(1, {spec.in_chans}, {spec.input_size}, {spec.input_size})  # normalized as in its training
-logits = model(images)
+model = budgetnets.create({json.dumps(name, ensure_ascii=False)}, pretrained=True)  # in eval mode
+{given}
+logits = model({images})
 {answer}
 ```"""
 

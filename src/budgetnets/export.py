@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import tempfile
 import threading
@@ -22,7 +23,8 @@ from .network import BudgetResNet
 from .preprocessing import statistics
 from .quantization import generated_images, measure_ranges, quantize, read_images, read_int8_card
 from .registry import create
-from .variants import CIFAR10_CLASSES, Variant, Weights, find_variant, find_weights
+from .rows import CIFAR10_CLASSES, Variant, Weights
+from .variants import find_variant, find_weights
 
 FP32_TOLERANCE = 1e-4  # of the largest logit
 CHECKED_IMAGES = 64
@@ -149,10 +151,11 @@ def export_onnx(
     _add_metadata(graph, net, row, weights, int8, top1)
     content = graph.SerializeToString()
     difference, agreement = _compare(content, net, compared, dynamic_batch)
-    if not int8 and not difference <= FP32_TOLERANCE:  # NaN too
+    if not math.isfinite(difference) or (not int8 and difference > FP32_TOLERANCE):
         raise ExportError(
             f"the file's logits differ from the network's by {difference:.2g} of the largest logit, more than "
-            f"{FP32_TOLERANCE:g}; nothing was written. Please report this with the network's spec."
+            f"{FP32_TOLERANCE:g}; nothing was written. Its own logits must be finite; if they are, please report this "
+            "with the network's spec."
         )
     _write(path, content)
     return ExportReport(path, len(content), int8, difference, agreement, compared_on, top1)

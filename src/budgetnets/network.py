@@ -14,9 +14,9 @@ from torch import nn
 
 from .blocks import BasicBlock, Bottleneck, GridPool, Stem
 from .budget import check_budget
+from .rows import CIFAR10_MEAN, CIFAR10_STD
 from .spec import ResNetSpec, Stage, check_options
 from .state import check_values
-from .variants import CIFAR10_MEAN, CIFAR10_STD
 
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 GENERIC_NAME = "budget_resnet"  # timm's name for any network of the family

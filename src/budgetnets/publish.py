@@ -19,9 +19,10 @@ from .cards import hub_card, user_card
 from .hub import CONFIG_FILENAME, HUB_FILENAME
 from .network import GENERIC_NAME, BudgetResNet
 from .registry import create
+from .rows import Variant, Weights
 from .spec import OPTIONS
 from .state import WeightsError, WeightsIntegrity, WeightsMismatch
-from .variants import VARIANTS, Variant, Weights
+from .variants import VARIANTS
 from .weights import bundled_path
 
 CARD_FILENAME = "README.md"
@@ -130,7 +131,7 @@ def _write_release(folder: Path, row: Variant, weights: Weights) -> Path:
     assert isinstance(network, BudgetResNet)
     _write_folder(network, folder, weights.classes, hub_card(row, weights))
     _replace(folder / HUB_FILENAME, bundled_path(row, weights).read_bytes())
-    images = torch.randn(8, 3, row.spec.input_size, row.spec.input_size, generator=torch.Generator().manual_seed(0))
+    images = _images_for(network)
     with torch.inference_mode():
         again = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         equal = torch.equal(again(images), network(images))
@@ -218,11 +219,17 @@ def _check_reload(network: BudgetResNet, folder: str) -> None:
         )
 
 
+def _images_for(network: BudgetResNet) -> torch.Tensor:
+    """Return a few images (B, in_chans, H, W) of noise, always the same, by whose logits networks are told apart."""
+    assert network.spec is not None  # what has none is not saved
+    shape = (4, network.in_chans, network.spec.input_size, network.spec.input_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
 @torch.inference_mode()
 def _same_logits(network: BudgetResNet, again: nn.Module) -> bool:
     """Whether the layers of the network, with the values that were loaded, give the logits of what was loaded."""
-    size = network.spec.input_size if network.spec else 32
-    images = torch.randn(2, network.in_chans, size, size, generator=torch.Generator().manual_seed(0))
+    images = _images_for(network)
     training = [module for module in network.modules() if module.training]
     try:
         found = torch.func.functional_call(network.eval(), again.state_dict(), (images,))

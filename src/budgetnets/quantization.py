@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .preprocessing import as_mode
-from .variants import Variant, Weights
+from .rows import Variant, Weights
 from .weights import bundled_path
 
 FEWEST_IMAGES = 16
@@ -88,13 +88,12 @@ def read_images(source: Any, in_chans: int, size: int) -> torch.Tensor:
 
 
 def _checked(images: Any, in_chans: int, size: int, remedy: str) -> torch.Tensor:
-    if not isinstance(images, torch.Tensor):
-        try:
-            images = torch.as_tensor(images if hasattr(images, "__array_interface__") else None)
-        except (TypeError, ValueError, RuntimeError):  # a PIL image has the interface, and torch does not take it
-            raise TypeError(f"calibration holds a {type(images).__name__}; {remedy}") from None
-    if images.dtype != torch.uint8:
-        raise TypeError(f"calibration has dtype {images.dtype}; {remedy}")
+    dtype = getattr(images, "dtype", None)
+    if dtype is None:  # a list or a picture
+        raise TypeError(f"calibration holds a {type(images).__name__}; {remedy}")
+    if str(dtype).removeprefix("torch.") != "uint8":
+        raise TypeError(f"calibration has dtype {dtype}; {remedy}")
+    images = torch.as_tensor(images)
     if tuple(images.shape[1:]) != (in_chans, size, size):
         layout = "; the channels are last, permute(0, 3, 1, 2) them" if images.shape[-1:] == (in_chans,) else ""
         raise ValueError(f"calibration has shape {list(images.shape)}; {remedy}{layout}")

@@ -18,9 +18,10 @@ from .budget import MAX_BUDGET, check_budget
 from .checks import integer
 from .hub import fetch_folder
 from .network import GENERIC_NAME, BudgetResNet, timm_config
+from .rows import Variant, Weights
 from .spec import LETTERS, OPTIONS, ResNetSpec
 from .state import WeightsIntegrity, check_state_dict
-from .variants import VARIANTS, Variant, Weights, find_weights
+from .variants import VARIANTS, find_weights
 from .weights import check_config, check_foreign, hub_id, published_name, read_file, registered_state_dict
 
 TIMM_MODULE = "budgetnets"  # what timm.list_models(module=...) calls the zoo

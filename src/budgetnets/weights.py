@@ -18,8 +18,9 @@ from . import hub
 from .checks import MAX_WIDTH, integer
 from .hub import CONFIG_FILENAME, HUB_FILENAME
 from .network import GENERIC_NAME, BudgetResNet
+from .rows import Variant, Weights
 from .state import WeightsIntegrity, WeightsMismatch, WeightsUnavailable, check_state_dict
-from .variants import VARIANTS, Variant, Weights, find_variant, find_weights
+from .variants import VARIANTS, find_variant, find_weights
 
 SOURCE_VARIABLE = "BUDGETNETS_WEIGHTS"
 SOURCES = ("auto", "bundled", "hub")
