@@ -152,7 +152,7 @@ def _create_generic(pretrained: bool, **kwargs: Any) -> nn.Module:
 
 
 def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build with timm's builder. Registered weights and files are read here and handed to it as a state dict."""
+    """Build with timm's builder. Registered weights and files are read here and handed to it."""
     overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     pretrained_cfg = kwargs.pop("pretrained_cfg", None)
     local_files_only = kwargs.pop("local_files_only", False)
@@ -163,7 +163,9 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
     elif pretrained and given.get("file") and not given.get("state_dict") and given.get("source") != "hf-hub":
         state = read_file(name, given["file"])
     if state is not None:
-        overlay |= {"state_dict": state, "source": None}  # a source would win over the state dict
+        # timm copies a configuration, tensor by tensor. So this says only that there is a state dict, which the filter
+        # hands over; a source would win over it.
+        overlay |= {"state_dict": {"handed over": True}, "source": None}
     spec = spec.replace(
         **{key: kwargs[key] for key in OPTIONS if key in kwargs and key not in ("num_classes", "in_chans")}
     )
@@ -176,7 +178,7 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
             pretrained,
             pretrained_cfg=pretrained_cfg,  # type: ignore[arg-type]  # timm takes a tag or a PretrainedCfg too
             pretrained_cfg_overlay=overlay,
-            pretrained_filter_fn=check_foreign,
+            pretrained_filter_fn=lambda found, model: check_foreign(found if state is None else state, model),
             feature_cfg={"out_indices": tuple(range(spec.num_layers + 1)), "flatten_sequential": True},
             **kwargs,
         )

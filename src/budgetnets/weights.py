@@ -33,7 +33,7 @@ MOST_BYTES = 64 * 2**20  # of a file that is read into memory; the zoo's are at 
 def registered_state_dict(
     name: str, cache_dir: str | Path | None = None, local_files_only: bool = False
 ) -> tuple[Weights, dict[str, torch.Tensor]]:
-    """Return the card and the verified tensors of a registered variant's weights, in the file's precision.
+    """Return the card and the tensors of a registered variant's weights, of a verified file, in its precision.
 
     Args:
         name: a variant, with or without a tag.
@@ -67,11 +67,7 @@ def registered_state_dict(
         content = _bundled_bytes(row, weights, required=source == "bundled")
     if content is None:
         content = _hub_bytes(row, weights, cache_dir, local_files_only)
-    state = safetensors.torch.load(content)
-    with torch.device("meta"):
-        expected = BudgetResNet(row.spec.replace(num_classes=len(weights.classes))).state_dict()
-    check_state_dict(state, expected, f"the weights of {row.name}.{weights.tag}")
-    return weights, state
+    return weights, safetensors.torch.load(content)
 
 
 def bundled_path(row: Variant, weights: Weights) -> Path:
@@ -158,7 +154,7 @@ def check_config(folder: str | Path) -> None:
         ) from error
 
 
-def check_foreign(state: dict[str, torch.Tensor], model: BudgetResNet) -> dict[str, torch.Tensor]:
+def check_foreign(state: Mapping[str, torch.Tensor], model: BudgetResNet) -> dict[str, torch.Tensor]:
     """Check a state dict from any source against the network that it is for; timm calls this before it loads.
 
     Only the classifier may differ, and the first convolution's input channels: timm adapts those two. All else must
