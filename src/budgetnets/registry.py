@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 import timm
-import torch
 from safetensors import SafetensorError
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._registry import _model_entrypoints, _model_to_module
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .budget import MAX_BUDGET, check_budget
 from .checks import integer
@@ -217,14 +217,23 @@ def _build(spec: ResNetSpec, **kwargs: Any) -> BudgetResNet:
     return BudgetResNet(spec.replace(**kwargs), **placement)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Lets modules allocate their weights without drawing them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):  # of torch.nn.init and of tensors
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def _build_to_be_filled(spec: ResNetSpec, **kwargs: Any) -> BudgetResNet:
     """Build with storage that nothing is drawn for, which takes most of the time: registered weights fill all of it.
 
     The classifier alone is drawn, since it stays as it is where the caller wants other classes. `check_foreign` lets no
     state dict pass that leaves anything else out.
     """
-    device = kwargs.pop("device", None) or torch.get_default_device()
-    model = _build(spec, device="meta", **kwargs).to_empty(device=device)
+    with _Undrawn():
+        model = _build(spec, **kwargs)
     if isinstance(model.head, nn.Linear):
         model.head.reset_parameters()
     return model

@@ -176,8 +176,11 @@ def check_foreign(state: Mapping[str, torch.Tensor], model: BudgetResNet) -> dic
         width, _, *kernel = expected["stem.conv.weight"].shape
         expected["stem.conv.weight"] = torch.empty(width, source_chans, *kernel, device="meta")
     check_state_dict(state, expected, f"the weights given for {config.get('architecture', 'the network')}")
-    # Half precision ends here, so that adapting the first convolution to other channels rounds nothing.
-    return {key: value.float() if value.dtype in HALF_DTYPES else value for key, value in state.items()}
+    checked = dict(state)
+    stem = checked["stem.conv.weight"]
+    if stem.dtype in HALF_DTYPES:  # so that adapting it to other channels rounds nothing
+        checked["stem.conv.weight"] = stem.float()
+    return checked
 
 
 def _bundled_bytes(row: Variant, weights: Weights, required: bool) -> bytes | None:
