@@ -127,6 +127,15 @@ def test_a_blocks_squeeze_and_excitation_stands_before_the_addition():
     assert torch.equal(block(x), torch.relu(main + x))
 
 
+def test_stochastic_depth_leaves_out_what_the_squeeze_and_excitation_made():
+    block = BasicBlock(8, 8, se_reduction=4, drop_path=0.5).train()
+    squeezed = []
+    block.se.register_forward_pre_hook(lambda _, given: squeezed.append(given[0]))
+    block.norm2.register_forward_hook(lambda _, __, y: squeezed.append(y.clone()))
+    block(torch.randn(16, 8, 6, 6))
+    assert torch.equal(*squeezed)
+
+
 def test_dropout_stands_where_the_options_say():
     model = build_resnet(2, 2, 8, drop_rate=0.3, block_drop_rate=0.2, drop_path_rate=0.5)
     assert model.head_drop.p == 0.3
@@ -150,6 +159,23 @@ def test_initializations_have_the_spread_they_promise(init, conv_std, head_std):
     assert model.head.weight.std().item() == pytest.approx(head_std, rel=0.1)
     assert not model.head.bias.any()
     assert (model.stages[0][0].norm1.weight == 1).all()
+
+
+@pytest.mark.parametrize("init", ["default", "he", "xavier", "normal"])
+def test_a_network_whose_storage_was_just_allocated_is_initialized_like_any(init):
+    with torch.device("meta"):
+        allocated = build_resnet(2, 2, 64, se="block", init=init)
+    allocated = allocated.to_empty(device="cpu")
+    for tensor in allocated.state_dict().values():
+        tensor.fill_(7)
+    allocated.init_weights()
+    usual = build_resnet(2, 2, 64, se="block", init=init).state_dict()
+    for name, tensor in allocated.state_dict().items():
+        if "norm" in name:
+            assert torch.equal(tensor, usual[name]), name
+        elif tensor.numel() > 500:  # fewer values drawn tell little
+            assert tensor.std().item() == pytest.approx(usual[name].std().item(), rel=0.15), name
+            assert abs(tensor.mean()) < 0.2 * tensor.std(), name
 
 
 def test_the_default_initialization_is_pytorchs():

@@ -30,6 +30,13 @@ def test_rarer_modes_are_converted_too(mode, in_chans):
     assert x.isfinite().all()
 
 
+def test_a_picture_is_scaled_bilinearly_with_antialiasing():
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (96, 96, 3), dtype=np.uint8))
+    smooth = torch.from_numpy(np.asarray(photo.resize((32, 32), Image.Resampling.BILINEAR)).copy()) / 255
+    pixels = budgetnets.transforms("resnet9_cifar")(photo).permute(1, 2, 0)
+    torch.testing.assert_close(pixels * torch.tensor(CIFAR10_STD) + torch.tensor(CIFAR10_MEAN), smooth)
+
+
 @pytest.mark.parametrize(("mode", "value"), [("I", 256), ("F", -0.5)])
 def test_pixels_of_32_bits_beyond_a_byte_are_refused_and_not_clipped(mode, value):
     with pytest.raises(ValueError, match=rf"mode '{mode}' has values from {value}.*; scale them to 0\.\.255"):

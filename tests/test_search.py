@@ -19,6 +19,7 @@ from budgetnets import (
     count_params,
     measure_latency,
     search,
+    search_space,
     searching,
     vectorized,
 )
@@ -86,6 +87,15 @@ def test_results_are_those_of_trying_every_network(data):
         assert built_alike(result.spec) in alike
         costs = (count_params(result.spec), count_macs(result.spec), count_memory(result.spec))
         assert (result.params, result.macs, result.memory) == costs
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
+def test_of_equals_the_smallest_are_found_wherever_in_the_space_they_lie(chunk, monkeypatch):
+    monkeypatch.setattr(search_space, "CHUNK", chunk)
+    space = SMALL | {"C": [16, 8]}  # the larger ones first
+    found = search(max_params=10**7, **space, objective=lambda spec: 1.0, limit=4)
+    every = search(max_params=10**7, **space, objective="params", limit=100)
+    assert [r.params for r in found] == sorted(r.params for r in every)[:4]
 
 
 @pytest.mark.parametrize("budget", [20_000, 100_000, 300_000, 1_000_000, 5_000_000])

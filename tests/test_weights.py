@@ -132,6 +132,14 @@ def elsewhere(monkeypatch, tmp_path):
 
 
 @needs_weights
+def test_a_file_that_is_far_too_large_is_refused_unread(elsewhere):
+    with elsewhere.open("r+b") as file:
+        file.truncate(100 * 2**20)  # sparse: it takes no space
+    with pytest.raises(WeightsIntegrity, match="104,857,600 bytes; no weight file of the zoo has more than 67,108,864"):
+        budgetnets.create(NAME, pretrained=True)
+
+
+@needs_weights
 @pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
 @pytest.mark.parametrize("source", ["auto", "bundled"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "html"])
