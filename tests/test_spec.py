@@ -224,7 +224,7 @@ def test_max_params_refuses_before_building_and_says_by_how_much():
     ("given", "missing"), [((), "N, B, C"), ((build_resnet(2, 1, 8),), "B, C"), ((3,), "B, C"), ((3, 2), "C")]
 )
 def test_what_describes_no_network_is_answered_with_what_does(given, missing):
-    with pytest.raises(TypeError, match=rf"no {missing}, without which .* a spec \(model.spec\), or N, B, C"):
+    with pytest.raises(TypeError, match=rf"^{missing} missing, without which .* a spec \(model.spec\), or N, B, C"):
         budgetnets.count_params(*given)
 
 

@@ -74,7 +74,7 @@ def _resolve(network: tuple[Any, ...], max_params: int | None, options: dict[str
         missing = [letter for i, letter in enumerate("NBC") if i >= len(network) and letter not in options]
         if missing:
             raise TypeError(
-                f"no {', '.join(missing)}, without which a network is not described; give a variant's name, a spec "
+                f"{', '.join(missing)} missing, without which no network is described; give a variant's name, a spec "
                 "(model.spec), or N, B, C, F, K, P"
             )
         spec = ResNetSpec.from_letters(*network, **options)
