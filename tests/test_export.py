@@ -325,7 +325,9 @@ def test_without_the_extra_the_message_gives_the_command(tmp_path, monkeypatch):
         export_onnx(small(), tmp_path / "net.onnx")
 
 
-@pytest.mark.parametrize("name", QUANTIZED)
+@pytest.mark.parametrize(
+    "name", [n if n.startswith("resnet9") else pytest.param(n, marks=pytest.mark.slow) for n in QUANTIZED]
+)
 def test_a_named_variant_needs_no_calibration(name, tmp_path):
     report = export_onnx(name, tmp_path / "net.onnx", int8=True)
     row, weights = budgetnets.card(name), budgetnets.card(name).weights
@@ -337,6 +339,7 @@ def test_a_named_variant_needs_no_calibration(name, tmp_path):
     assert weights.sha256 in said["source"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUANTIZED)
 def test_a_named_variant_in_int8_may_take_normalized_images(name, tmp_path):
     raw = export_onnx(name, tmp_path / "raw.onnx", int8=True)

@@ -1,6 +1,7 @@
 """Claims about train.py's options: what cannot be is refused before the training, and what changes is in the log."""
 
 import pytest
+import torch
 from training import BARE, TINY, run, stopped_before, train, usage_error, words
 
 TINY = f"{TINY} {BARE}"
@@ -76,6 +77,7 @@ def test_a_run_that_goes_on_in_another_way_says_from_when_on(tmp_path, monkeypat
     options = f"{TINY} --epochs 2 --eval-every 2"
     with stopped_before(3, monkeypatch):
         run(tmp_path, options)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)  # which takes long
     log = run(tmp_path, options, "--resume --compile --compile-mode default")
     (change,) = log["continued"]
     assert (log["compiled"], change["after_epoch"], change["compiled"]) == (False, 1, "default")

@@ -27,14 +27,14 @@ def test_the_photograph_of_a_cat_is_a_cat():
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_thousand_real_test_images_are_classified_nearly_as_listed(name, cifar10):
+def test_some_real_test_images_are_classified_nearly_as_listed(name, cifar10):
     images, labels = read_test_set(cifar10)
     card = budgetnets.card(name)
     weights = card.weights
     model = budgetnets.create(name, pretrained=True)
-    logits = predict(model, images[:1000], weights.mean, weights.std, progress=False)
-    correct = int((logits.argmax(1) == labels[:1000]).sum())
-    assert correct / 10 == pytest.approx(card.top1, abs=2.5)  # three standard deviations of 1,000 images
+    logits = predict(model, images[:300], weights.mean, weights.std, progress=False)
+    correct = int((logits.argmax(1) == labels[:300]).sum())
+    assert correct / 3 == pytest.approx(card.top1, abs=4.5)  # three standard deviations of 300 images
 
 
 @pytest.mark.slow
