@@ -132,8 +132,8 @@ def test_count_takes_a_name_or_the_letters(capsys, arguments):
         (["count", "resnet9_cifar", "-N", "3"], "give a variant's name, or the letters"),
         (["count", "-N", "3", "-B", "2,2", "-C", "8"], "2 entries, but N=3"),
         (["count", "resnet18_cifar", "--max-params", "5000000"], "6,173,962 over max_params"),
-        (["verify", "resnet26_cifar", "/nowhere"], "nothing to verify"),
-        (["classify", "x.png", "--model", "resnet26_cifar"], "no trained weights yet"),
+        (["verify", "resnet50_cifar", "/nowhere"], "nothing to verify"),
+        (["classify", "x.png", "--model", "resnet50_cifar"], "no trained weights yet"),
         (["classify", "x.png", "--model", os.curdir], "is a folder, not a variant; for the network in it, write"),
     ],
 )
