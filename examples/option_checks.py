@@ -29,6 +29,7 @@ SHARES = ("cutout", "mix_prob", "mix_until", "smoothing")
 def check(parser, args):
     """Exit with a usage error at the first option that is out of range, or does not fit the others."""
     check_ranges(parser, args)
+    check_json(parser, args)
     check_choice(parser, args)
     check_schedule(parser, args)
     check_sharpness(parser, args)
@@ -56,6 +57,18 @@ def check_ranges(parser, args):
         parser.error(f"--sizes {args.sizes} is no list of <pixels>x<epochs>; write it as 16x6,24x19")
 
 
+def check_json(parser, args):
+    """Refuse arguments for timm and torch that are no JSON object."""
+    for name in ("model", "opt", "sched"):
+        text = getattr(args, f"{name}_args")
+        try:
+            fits = isinstance(json.loads(text), dict)
+        except ValueError:
+            fits = False
+        if not fits:
+            parser.error(f"--{name}-args {text} is no JSON object; write it as '{{\"name\": 1}}'")
+
+
 def check_choice(parser, args):
     """Refuse what would choose by the test set without saying so."""
     chooses = args.early_stop or args.keep_best or args.reload_best
@@ -72,7 +85,7 @@ def check_choice(parser, args):
         parser.error(f"--test {args.test} without a hold-out, when the test set is evaluated alone; add --holdout 5000")
     if args.choose_on == "test" and not chooses:
         parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
-    if args.holdout and '"pretrained"' in args.model_args:
+    if args.holdout and json.loads(args.model_args).get("pretrained"):
         parser.error(
             f"--holdout {args.holdout} with --model-args {args.model_args}: the trained weights have seen the images "
             'that it keeps apart; leave out --holdout or "pretrained"'
@@ -83,14 +96,6 @@ def check_choice(parser, args):
 
 def check_schedule(parser, args):
     """Refuse a schedule that is unknown or does not fit the other options."""
-    for name in ("model", "opt", "sched"):
-        text = getattr(args, f"{name}_args")
-        try:
-            fits = isinstance(json.loads(text), dict)
-        except ValueError:
-            fits = False
-        if not fits:
-            parser.error(f"--{name}-args {text} is no JSON object; write it as '{{\"name\": 1}}'")
     if args.sched not in OF_TIMM + OF_TORCH:
         near = did_you_mean(args.sched, OF_TIMM + OF_TORCH)
         parser.error(f"--sched {args.sched} is no scheduler of timm or torch{near} timm's are {', '.join(OF_TIMM)}")

@@ -4,8 +4,6 @@ import pytest
 import torch
 from training import BARE, TINY, run, stopped_before, train, usage_error, words
 
-TINY = f"{TINY} {BARE}"
-
 
 @pytest.mark.parametrize(
     ("options", "said"),
@@ -74,7 +72,7 @@ def test_what_timm_does_not_know_is_refused_before_the_training(options, said, t
 
 @pytest.mark.usefixtures("train_in_process")
 def test_a_run_that_goes_on_in_another_way_says_from_when_on(tmp_path, monkeypatch):
-    options = f"{TINY} --epochs 2 --eval-every 2"
+    options = f"{TINY} {BARE} --epochs 2 --eval-every 2"
     with stopped_before(3, monkeypatch):
         run(tmp_path, options)
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)  # which takes long
@@ -85,6 +83,6 @@ def test_a_run_that_goes_on_in_another_way_says_from_when_on(tmp_path, monkeypat
 
 @pytest.mark.usefixtures("train_in_process")
 def test_a_run_stops_early_only_after_evaluations_that_got_no_better(tmp_path):
-    log = run(tmp_path, f"{TINY} --epochs 12 --holdout 16 --early-stop 2 --eval-every 4 --lr 1e-9")
+    log = run(tmp_path, f"{TINY} {BARE} --epochs 12 --holdout 16 --early-stop 2 --eval-every 4 --lr 1e-9")
     assert len(log["epochs"]) == 8
     assert "eval_top1" in log["epochs"][-1]

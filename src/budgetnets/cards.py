@@ -125,11 +125,9 @@ def _snippet(name: str, class_names: Sequence[str], spec: ResNetSpec) -> str:
         images = "budgetnets.transforms(model)(image).unsqueeze(0)"
     else:  # no picture has so many
         shape = f"(1, {spec.in_chans}, {spec.input_size}, {spec.input_size})"
-        needed, given, images = (
-            "import torch",
-            f"images = torch.zeros{shape}  # normalized as in its training",
-            "images",
-        )
+        needed = "import torch"
+        given = f"images = torch.zeros{shape}  # normalized as in its training"
+        images = "images"
     return f"""\
 ```python
 import budgetnets  # also registers the architecture with timm

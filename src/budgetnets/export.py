@@ -151,11 +151,15 @@ def export_onnx(
     _add_metadata(graph, net, row, weights, int8, top1)
     content = graph.SerializeToString()
     difference, agreement = _compare(content, net, compared, dynamic_batch)
-    if not math.isfinite(difference) or (not int8 and difference > FP32_TOLERANCE):
+    if not math.isfinite(difference):
+        raise ExportError(
+            "the network's logits, or the file's, are not finite; nothing was written. Look for NaN or infinite values "
+            "in the network's weights."
+        )
+    if not int8 and difference > FP32_TOLERANCE:
         raise ExportError(
             f"the file's logits differ from the network's by {difference:.2g} of the largest logit, more than "
-            f"{FP32_TOLERANCE:g}; nothing was written. Its own logits must be finite; if they are, please report this "
-            "with the network's spec."
+            f"{FP32_TOLERANCE:g}; nothing was written. Please report this with the network's spec."
         )
     _write(path, content)
     return ExportReport(path, len(content), int8, difference, agreement, compared_on, top1)
