@@ -30,6 +30,13 @@ floats. Faster is relative to {reference}, in the same round. Others' accuracies
 listed in `benchmarks/peers.toml`; where it has none, and where ours was not measured in that runtime, the field is
 empty."""
 
+INT8 = """\
+### Int8 on each processor
+
+How many times faster the int8 file is in ONNX Runtime, for one image on one core, than three networks in eager fp32:
+itself, the plain `{plain}` and `{peer}`. The times are the medians of the newest run on each processor.
+Int8 gains most where a processor multiplies bytes in one instruction, as with AVX-512 VNNI."""
+
 FOOTPRINT = """\
 ## Footprint
 
@@ -57,10 +64,23 @@ COUNTING = """\
 on torch's meta device and counting its tensors."""
 
 
+PLAIN, PEER = "resnet18_cifar", "pyramidnet110_a84_cifar10"  # what int8 is compared with beside the network itself
+
+
+def newest_of_each_processor(theme: str) -> list[dict]:
+    """A theme's newest result on each hardware, in the order of their dates, then of their names."""
+    found = {}
+    for path in sorted(RESULTS.glob(f"{theme}.*.json"), key=lambda path: path.stem.rsplit(".", 1)[::-1]):
+        hardware = path.stem.split(".")[1]
+        found.pop(hardware, None)  # so that the newer one comes last
+        found[hardware] = json.loads(path.read_text())
+    return list(found.values())
+
+
 def newest(theme: str) -> dict | None:
     """The newest result of a theme, or None where it was never measured."""
-    found = sorted(RESULTS.glob(f"{theme}.*.json"), key=lambda path: path.stem.rsplit(".", 1)[1])
-    return json.loads(found[-1].read_text()) if found else None
+    found = newest_of_each_processor(theme)
+    return found[-1] if found else None
 
 
 def place(result: dict) -> str:
@@ -104,6 +124,23 @@ def latency_table(result: dict, threads: int) -> str:
     return table(header, latency_rows(result, threads), right=2 + len(columns))
 
 
+def int8_table(found: list[dict]) -> str:
+    """A row for each processor and variant; what was not measured beside it stays empty."""
+    rows = []
+    for result in found:
+        cpu = result["processor"]
+        one = [row for row in result["rows"] if (row["batch"], row["threads"]) == (1, 1)]
+        times = {(row["network"], row["runtime"]): row["milliseconds"]["median"] for row in one}
+        for network in [name for name, runtime in times if runtime == "ONNX Runtime int8"]:
+            int8 = times[network, "ONNX Runtime int8"]
+            slower = [times.get((name, "eager fp32")) for name in (network, PLAIN, PEER)]
+            ratios = [f"{time / int8:.1f}" if time else "" for time in slower]
+            hardware = f"{cpu['name']} ({', '.join(cpu['instructions'])})"
+            rows.append((f"`{network}`", hardware, f"{int8:.2f}", *ratios))
+    header = ("Network", "Processor", "int8, ms", "than itself", f"than `{PLAIN}`", f"than `{PEER}`")
+    return table(header, rows, right=4)
+
+
 def footprint_table(result: dict) -> str:
     batches = [run["batch"] for run in result["rows"][0]["runs"]]
     columns = [cell for batch in batches for cell in (f"batch {batch}, ms", f"batch {batch}, peak MiB")]
@@ -133,6 +170,7 @@ def page() -> str:
         parts += [LATENCY.format(**latency), place(latency)]
         for threads in sorted({row["threads"] for row in latency["rows"]}):
             parts += [f"### {threads} thread{'s' * (threads > 1)}", latency_table(latency, threads)]
+        parts += [INT8.format(plain=PLAIN, peer=PEER), int8_table(newest_of_each_processor("latency"))]
         files = [(f"`{name}`", f"{size / 1e6:.2f}") for name, size in latency["files"].items()]
         parts += ["### Files", table(("File", "MB"), files, right=1)]
     if footprint := newest("footprint"):

@@ -92,3 +92,24 @@ def test_the_newest_result_of_a_theme_counts_whatever_the_machine(tmp_path, page
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
     assert benchmark_tables.newest("a") == 2
     assert benchmark_tables.newest("c") is None
+
+
+def test_each_processor_counts_with_its_newest_result_and_the_newest_comes_last(tmp_path, page_of):
+    for name, value in (("a.zen.2026-01-02", 1), ("a.zen.2026-02-01", 2), ("a.arm.2026-01-09", 3)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    assert benchmark_tables.newest_of_each_processor("a") == [3, 2]
+
+
+def test_int8_is_compared_on_each_processor_with_what_was_measured_there():
+    def measured(processor, times):
+        rows = [
+            {"network": name, "runtime": runtime, "batch": 1, "threads": 1, "milliseconds": {"median": time}}
+            for (name, runtime), time in times.items()
+        ]
+        return {"processor": {"name": processor, "instructions": ["avx2"]}, "rows": rows}
+
+    own = {("resnet9_cifar", "eager fp32"): 8.0, ("resnet9_cifar", "ONNX Runtime int8"): 2.0}
+    peer = {("pyramidnet110_a84_cifar10", "eager fp32"): 50.0}
+    found = benchmark_tables.int8_table([measured("zen", own), measured("arm", own | peer)])
+    assert "| `resnet9_cifar` | zen (avx2) | 2.00 | 4.0 |  |  |" in found
+    assert "| `resnet9_cifar` | arm (avx2) | 2.00 | 4.0 |  | 25.0 |" in found
