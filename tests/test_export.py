@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -152,6 +153,18 @@ def test_int8_is_smaller_agrees_and_keeps_the_network_as_it_was(tmp_path):
     assert onnx.TensorProto.INT8 in stored
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("se", "means"), [(None, 1), ("block", 5), ("stem", 2)])
+def test_int8_leaves_no_map_in_floats_when_onnx_runtime_has_fused_it(se, means, tmp_path):
+    export_onnx(small(se=se), tmp_path / "net.onnx", int8=True, calibration=PHOTOS)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    onnxruntime.InferenceSession(tmp_path / "net.onnx", options, providers=["CPUExecutionProvider"])
+    count = Counter(node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node)
+    assert count["ReduceMean"] == 0
+    assert count["QLinearGlobalAveragePool"] == means
+    assert (count["QuantizeLinear"], count["DequantizeLinear"]) == (1, 1)  # of the image, and of the logits
 
 
 def test_calibration_comes_from_an_array_a_loader_or_a_folder_with_the_same_result(tmp_path):

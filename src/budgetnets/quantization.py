@@ -18,7 +18,7 @@ from .weights import bundled_path
 FEWEST_IMAGES = 16
 MOST_IMAGES = 1024  # more change the ranges no further
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-QUANTIZED = ("Conv", "Add", "Mul", "Gemm", "Relu")  # all that a network of the family spends its time in
+QUANTIZED = ("Conv", "Add", "Mul", "Gemm", "Relu", "GlobalAveragePool")  # where a network spends its time
 REMEDY = "give uint8 images (n, {c}, {s}, {s}), 0 to 255 and not normalized, a folder of image files, or a loader"
 
 
@@ -167,6 +167,7 @@ def quantize(graph: Any, ranges: Mapping[str, tuple[float, float]], float_nodes:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import TensorData, TensorsData, save_tensors_data
 
+    graph, ranges = _with_integer_means(graph, ranges)
     names = [node.name for node in graph.graph.node]
     before = names[: names.index("conv0")]
     data: dict[str, Any] = {
@@ -189,6 +190,32 @@ def quantize(graph: Any, ranges: Mapping[str, tuple[float, float]], float_nodes:
             calibration_cache_path=cache,
         )
         return onnx.load(str(target))
+
+
+def _with_integer_means(graph: Any, ranges: Mapping[str, tuple[float, float]]) -> tuple[Any, dict[str, Any]]:
+    """Return an ONNX graph whose means over whole maps are GlobalAveragePool, and the ranges with those of its means.
+
+    ONNX Runtime computes that operator in integers. Around a ReduceMean it converts whole maps to floats, which takes a
+    sixth of the time of a network with squeeze-and-excitation.
+    """
+    import onnx
+
+    changed, known = onnx.ModelProto(), dict(ranges)
+    changed.CopyFrom(graph)
+    nodes, constants = changed.graph.node, changed.graph.initializer
+    for node in nodes:  # the classifier's mean is reshaped, and the ranges have what that gives
+        if node.op_type == "Reshape" and node.output[0] in ranges:
+            known.setdefault(node.input[0], ranges[node.output[0]])
+    values = {constant.name: onnx.numpy_helper.to_array(constant) for constant in constants if constant.dims == [2]}
+    over_maps = {name for name, axes in values.items() if sorted(axes % 4) == [2, 3]}  # of (B, C, H, W)
+    for node in nodes:
+        if node.op_type == "ReduceMean" and node.input[-1] in over_maps and node.output[0] in known:
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    used = {name for node in nodes for name in node.input}
+    for constant in [constant for constant in constants if constant.name not in used]:
+        constants.remove(constant)
+    return changed, known
 
 
 class _Reader:
