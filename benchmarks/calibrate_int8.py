@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
 import budgetnets
-from budgetnets.export import INPUT, WithNormalization, export_graph
+from budgetnets.onnx_graph import INPUT, WithNormalization, export_graph
 from budgetnets.quantization import int8_card_path, measure_ranges, quantize
 from budgetnets.variants import find_variant, find_weights
 from budgetnets.verification import read_test_set

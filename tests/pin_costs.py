@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import budgetnets
-from budgetnets.export import WithNormalization, export_graph
+from budgetnets.onnx_graph import WithNormalization, export_graph
 from budgetnets.rows import Variant
 from budgetnets.variants import VARIANTS
 

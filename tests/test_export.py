@@ -19,7 +19,8 @@ from torchvision.datasets import CIFAR10
 
 import budgetnets
 from budgetnets import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, build_resnet, export_onnx
-from budgetnets.export import INPUT, ExportError, WithNormalization, _quiet, _write, export_graph
+from budgetnets.export import _write
+from budgetnets.onnx_graph import INPUT, ExportError, WithNormalization, export_graph, quiet
 from budgetnets.quantization import generated_images, measure_ranges, read_int8_card
 from budgetnets.variants import VARIANTS
 
@@ -266,13 +267,13 @@ def test_exports_that_overlap_leave_the_logs_as_they_were():
     entered, leave = threading.Event(), threading.Event()
 
     def another():
-        with _quiet():
+        with quiet():
             entered.set()
             leave.wait(10)
 
     thread = threading.Thread(target=another)
     before = logging.root.manager.disable
-    with _quiet():
+    with quiet():
         thread.start()
         assert not entered.wait(0.2)
     leave.set()
