@@ -168,6 +168,16 @@ def test_int8_leaves_no_map_in_floats_when_onnx_runtime_has_fused_it(se, means, 
     assert (count["QuantizeLinear"], count["DequantizeLinear"]) == (1, 1)  # of the image, and of the logits
 
 
+@pytest.mark.parametrize("se", [None, "block"])
+def test_openvino_gives_nearly_the_same_logits_from_an_int8_file(se, tmp_path):
+    import openvino
+
+    report = export_onnx(small(se=se), tmp_path / "net.onnx", int8=True, calibration=PHOTOS)
+    compiled = openvino.Core().compile_model(report.path, "CPU")
+    found, expected = torch.from_numpy(compiled([PHOTOS.numpy()])[0]), logits(report.path, PHOTOS)
+    assert (found - expected).abs().max() <= 0.02 * expected.abs().max()  # it rounds elsewhere
+
+
 def test_calibration_comes_from_an_array_a_loader_or_a_folder_with_the_same_result(tmp_path):
     (tmp_path / "photos" / "a").mkdir(parents=True)
     for i, photo in enumerate(PHOTOS):
