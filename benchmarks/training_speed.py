@@ -4,8 +4,9 @@
 
 Both train the same network with the same batch, crop and flip, in turns within one run. The plain loop is
 torchvision's data set and transforms in a DataLoader, fp32, NCHW, eager. The fast path keeps the images on the device,
-and is timed in the precisions that the device computes fast, eager and compiled. Neither averages weights, mixes images
-or keeps totals, which examples/train.py does besides.
+and is timed in the precisions that the device computes fast, eager and compiled, and at the sizes to which `--sizes`
+scales the images of a run's first epochs. Neither averages weights, mixes images or keeps totals, which
+examples/train.py does besides.
 """
 
 import argparse
@@ -25,8 +26,10 @@ from tqdm import tqdm
 import budgetnets
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+import cifar
 import fast_data
 
+SMALLER = (24, 16)  # pixels
 PEAK_TFLOPS = {"NVIDIA H200": 790, "NVIDIA H100": 790}  # bf16, dense, as measured with large matrices
 
 
@@ -60,9 +63,19 @@ def fast_batches(root: str, batch_size: int, device: torch.device) -> Iterator:
 class Trainer:
     """One way to train, a step at a time."""
 
-    def __init__(self, batches: Iterator, model: str, device: torch.device, *, bf16=False, last=False, compiled=False):
+    def __init__(
+        self,
+        batches: Iterator,
+        model: str,
+        device: torch.device,
+        *,
+        bf16: bool = False,
+        last: bool = False,
+        compiled: bool = False,
+        size: int = 32,
+    ) -> None:
         torch.manual_seed(0)
-        self.batches, self.device, self.bf16 = batches, device, bf16
+        self.batches, self.device, self.bf16, self.size = batches, device, bf16, size
         self.format = torch.channels_last if last else torch.contiguous_format
         network = budgetnets.create(model).to(device=device, memory_format=self.format)
         self.optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9, nesterov=True, weight_decay=5e-4)
@@ -70,6 +83,7 @@ class Trainer:
 
     def step(self) -> None:
         images, labels = next(self.batches)
+        images = cifar.resized(images, self.size)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.network(images.to(memory_format=self.format))
         F.cross_entropy(logits.float(), labels).backward()
@@ -101,27 +115,30 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
-    fast_bf16 = device.type == "cuda" or {"avx512_bf16", "amx_bf16"} & set(results.processor()["instructions"])
+    fast_bf16 = device.type == "cuda" or bool({"avx512_bf16", "amx_bf16"} & set(results.processor()["instructions"]))
+    exact = "TF32" if device.type == "cuda" else "fp32"  # cuDNN's convolutions, unless told otherwise
     ways = {"plain loop": Trainer(plain_batches(args.data, args.batch_size, args.workers, device), args.model, device)}
-    for compiled in (False, True):
-        for bf16 in (False, True) if fast_bf16 else (False,):
-            exact = "TF32" if device.type == "cuda" else "fp32"  # cuDNN's convolutions, unless told otherwise
-            name = f"fast path, {'bf16' if bf16 else exact}, {'compiled' if compiled else 'eager'}"
-            batches = fast_batches(args.data, args.batch_size, device)
-            ways[name] = Trainer(batches, args.model, device, bf16=bf16, last=True, compiled=compiled)
+    kinds = [(compiled, bf16, 32) for compiled in (False, True) for bf16 in sorted({False, fast_bf16})]
+    for compiled, bf16, size in [*kinds, *((True, fast_bf16, size) for size in SMALLER)]:
+        name = f"fast path, {'bf16' if bf16 else exact}, {'compiled' if compiled else 'eager'}"
+        name += f", {size} pixels" if size < 32 else ""
+        batches = fast_batches(args.data, args.batch_size, device)
+        ways[name] = Trainer(batches, args.model, device, bf16=bf16, last=True, compiled=compiled, size=size)
     for way in tqdm(ways.values(), "warm-up", leave=False):
         way.images_per_second(2, args.batch_size)
     found = {name: [] for name in ways}
     for _ in tqdm(range(args.rounds), "rounds", leave=False):
         for name, way in ways.items():
             found[name].append(way.images_per_second(args.steps, args.batch_size))
-    flops = 3 * 2 * budgetnets.count_macs(args.model)  # forward, and twice that backward
+    macs = budgetnets.count_macs(args.model)
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else ""
     peak = next((tflops for name, tflops in PEAK_TFLOPS.items() if gpu.startswith(name)), None)
     rows = []
     for name, speeds in found.items():
         ratios = [speed / plain for speed, plain in zip(speeds, found["plain loop"], strict=True)]
         row = {"way": name, "images_per_second": results.spread(speeds), "times_faster": results.spread(ratios)}
+        # Forward, and twice that backward; a smaller image costs what its area does.
+        flops = 3 * 2 * macs * (ways[name].size / 32) ** 2
         row["tflops"] = flops * row["images_per_second"]["median"] / 1e12
         row["share_of_peak"] = row["tflops"] / peak if peak and "bf16" in name else None  # the peak is bf16's
         rows.append(row)

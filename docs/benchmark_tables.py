@@ -55,7 +55,8 @@ TRAINING = """\
 
 `python benchmarks/training_speed.py --data DIR`: {model}, batch {batch_size}. The plain loop is torchvision's data set
 and transforms in a DataLoader, NCHW, eager; the fast path is that of `examples/train.py --fast`, with crop and flip.
-Both only train: the averaged weights and totals of a real run come on top."""
+Rows of fewer pixels train on images scaled down, as `--sizes` does in a run's first epochs. All of them only train: the
+averaged weights and totals of a real run come on top."""
 
 COUNTING = """\
 ## Counting

@@ -66,6 +66,7 @@ def test_training_speed_is_measured_beside_the_plain_loop(tmp_path, page_of, cif
     assert result["rows"][0]["times_faster"]["median"] == 1
     assert all(row["images_per_second"]["median"] > 0 for row in result["rows"])
     assert "| plain loop |" in page_of()
+    assert "compiled, 16 pixels |" in page_of()
 
 
 @pytest.mark.slow
