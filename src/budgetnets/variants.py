@@ -101,8 +101,8 @@ _ROWS = (
                 seeds=(91.61,),
                 recipe={
                     "command": "examples/train.py --model resnet24_sestem_cifar --model-args "
-                    '\'{"checkpoint_path": "resnet24.safetensors"}\' --epochs 3 --sizes 20x2 --batch-size 128 --lr 0.08 '
-                    "--warmup 0.1 --crop 3 --eval-every 3 --fast --compile",
+                    '\'{"checkpoint_path": "resnet24.safetensors"}\' --epochs 3 --sizes 20x2 --batch-size 128 --lr '
+                    "0.08 --warmup 0.1 --crop 3 --eval-every 3 --fast --compile",
                     "starts_from": "resnet9_cifar.prog37_c10, its stem and first three stages: "
                     "examples/grow.py resnet24_sestem_cifar --start resnet9_cifar --out resnet24.safetensors",
                     "epochs": 3,
