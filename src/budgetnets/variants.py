@@ -111,7 +111,7 @@ _ROWS = (
                     "seconds": 2908,
                     "torch": "2.15.0+cu132",
                     "commit": "bf12c74",
-                    "remark": "three epochs are all that there was time for on this processor: a longer training is "
+                    "remark": "stopped after three epochs, which took 48 minutes on this processor: a longer training is "
                     "expected to give more",
                 },
                 log="docs/logs/resnet24_sestem_cifar.grown3_c10.json",
