@@ -107,12 +107,13 @@ _ROWS = (
                     "examples/grow.py resnet24_sestem_cifar --start resnet9_cifar --out resnet24.safetensors",
                     "epochs": 3,
                     "seed": 0,
-                    "hardware": "1 x Intel(R) Xeon(R) Processor, 1 threads each; the third epoch on 2 threads",
+                    "hardware": "1 x Intel(R) Xeon(R) Processor, 1 threads each",
+                    "continued": [{"after_epoch": 2, "hardware": "1 x Intel(R) Xeon(R) Processor, 2 threads each"}],
                     "seconds": 2908,
                     "torch": "2.15.0+cu132",
                     "commit": "bf12c74",
-                    "remark": "stopped after three epochs, which took 48 minutes on this processor: a longer training is "
-                    "expected to give more",
+                    "remark": "stopped after three epochs, which took 48 minutes on this processor; a longer training "
+                    "is expected to give more",
                 },
                 log="docs/logs/resnet24_sestem_cifar.grown3_c10.json",
             ),
