@@ -349,6 +349,14 @@ _ROWS = (
         reported_params="",
         reported=(Reported("R3-152", 90.85),),
     ),
+    # The budgetnet line: the best network of the family that was found for each budget of parameters.
+    Variant(
+        "budgetnet_100k_cifar",
+        ResNetSpec.from_letters(3, [2, 2, 1], [24, 32, 48], 3, 1, 4),
+        params=95_586,
+        budget=100_000,
+        note="The best on a hold-out of the candidates that docs/logs/choice compares.",
+    ),
 )
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
