@@ -50,6 +50,8 @@ def main() -> None:
     done, wanted = len(log["epochs"]), log["args"]["epochs"]
     if done < wanted:
         parser.error(f"{args.run} has {done} of {wanted} epochs; only the last epoch counts")
+    if log.get("data", "CIFAR-10") != "CIFAR-10":  # older logs do not say
+        parser.error(f"{args.run} was trained on {log['data']} images; train it with --data DIR")
     if log["args"]["holdout"] or log["args"]["limit"]:
         parser.error(f"{args.run} was not trained on all images; leave --holdout and --limit at 0")
     if log["evaluated_on"] != "test" or log["chosen_on"] != "nothing":

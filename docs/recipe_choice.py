@@ -25,6 +25,8 @@ def read_log(path: Path) -> dict:
     done, wanted = len(log["epochs"]), log["args"]["epochs"]
     if done < wanted:
         raise ValueError(f"{path.name} has {done} of its {wanted} epochs; only whole runs are compared")
+    if log.get("data", "CIFAR-10") != "CIFAR-10":  # older logs do not say
+        raise ValueError(f"{path.name} was trained on {log['data']} images; only runs on CIFAR-10 are compared")
     if log["evaluated_on"] != "holdout" or log["args"]["test"] != "never" or log["chosen_on"] != "nothing":
         raise ValueError(f"{path.name} was not made with --holdout and --test never, without choosing an epoch")
     return log

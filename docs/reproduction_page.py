@@ -28,6 +28,10 @@ comparison. **Last epoch** is the figure to go by. **Difference** is ours less t
 for R0, at the best for the others. Where a run has several seeds, the figures are their means. A run without a log is
 marked "{not_run}"."""
 
+REMARKS = """\
+R4's figures are of test images that are augmented like the training images, as the report's were. A run that keeps its
+best epoch, as R1's and R4's do, measures that once more at the end, and this is its best epoch's figure here."""
+
 COLUMNS = ("Run", "Network", "Epochs", "Seeds", "Reported", "Best epoch", "Last epoch", "Difference")
 
 
@@ -121,7 +125,7 @@ def page(study: Study) -> str:
         INTRO.format(**counts),
         "## The reports' runs",
         main_table(study),
-        "R4's figures are of test images that are augmented like the training images, as the report's were.",
+        REMARKS,
         f"![Accuracy on the test set by epoch]({CURVES.name})" if study.runs else "",
         "## More than a point off",
         findings(study),

@@ -34,16 +34,18 @@ class Run(NamedTuple):
         log: as train.py wrote it.
         curve: top-1 on the test set by epoch, percent; empty where a hold-out kept the test set to the end.
         last: top-1 on the test set after the last epoch, or None where the log has it for the kept epoch alone.
+        kept: where the run kept its best epoch, that one's top-1 on the test set, measured once more; else None.
     """
 
     file: str
     log: dict
     curve: dict[int, float]
     last: float | None
+    kept: float | None
 
     @property
     def best(self) -> float | None:
-        return max(self.curve.values(), default=None)
+        return max(self.curve.values(), default=None) if self.kept is None else self.kept
 
     @property
     def best_epoch(self) -> int | None:
@@ -111,10 +113,13 @@ def read_run(path: Path, known: dict[str, dict]) -> tuple[str, Run]:
         raise ValueError(f"{path.name} departs from the recipe {name} in {', '.join(changed)}; train it unchanged")
     if [entry["epoch"] for entry in epochs] != list(range(1, args["epochs"] + 1)):
         raise ValueError(f"{path.name} has {len(epochs)} of {args['epochs']} epochs; go on with the run (--resume)")
+    if log.get("data", "CIFAR-10") != "CIFAR-10":  # older logs do not say
+        raise ValueError(f"{path.name} was trained on {log['data']} images; train it with --data DIR")
     key = "test_top1" if args["holdout"] else "eval_top1"
     curve = {entry["epoch"]: entry[key] for entry in epochs if key in entry}
     kept_last = log.get("kept_epoch") == args["epochs"]
-    return name, Run(path.name, log, curve, curve.get(args["epochs"], log.get("test_top1") if kept_last else None))
+    last = curve.get(args["epochs"], log.get("test_top1") if kept_last else None)
+    return name, Run(path.name, log, curve, last, log.get("test_top1") if args["keep_best"] else None)
 
 
 def refuse_unlike(runs: list[Run]) -> None:

@@ -51,6 +51,8 @@ def split_images(args, processes):
     train, test = open_images(args, train=True), open_images(args, train=False)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
     kept, held_out = sorted(order[args.holdout :]), sorted(order[: args.holdout])
+    if not kept:
+        sys.exit(f"--holdout {args.holdout} leaves none of the {len(train)} training images; use a smaller one")
     if args.batch_size > len(kept):
         sys.exit(f"--batch-size {args.batch_size} is more than the {len(kept)} training images; use a smaller one")
     return train, kept, held_out, test
@@ -86,6 +88,9 @@ def open_images(args, train):
     if args.data == "fake":
         return FakeData(args.limit or 512, (3, 32, 32), 10, random_offset=0 if train else 10**6)
     folder = Path(args.data) / "cifar-10-batches-py"
+    if not Path(args.data).is_dir():
+        wanted = f"expected a folder with {folder.name}, or one into which to download it"
+        sys.exit(f"--data {args.data}: there is no such folder; {wanted} (mkdir {args.data})")
     try:
         data = CIFAR10(args.data, train=train, download=not folder.is_dir())
     except Exception as error:

@@ -16,6 +16,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import run_folder
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -51,11 +52,10 @@ def parse_args():
     args = p.parse_args()
     if not 0 < args.holdout < 1 or args.epochs < 1 or args.batch_size < 2:
         p.error("--holdout must be a share such as 0.2, --epochs at least 1 and --batch-size at least 2")
-    found = [name for name in ("config.json", "log.json", "model.safetensors") if (args.out / name).exists()]
-    if found:
-        p.error(f"--out {args.out} already holds a run ({', '.join(found)}); choose another folder")
     if not 0 < args.lr < math.inf or args.workers < 0:
         p.error("--lr must be more than 0, such as 2e-3, and --workers 0 or more")
+    if not 0 < args.layer_decay <= 1 or not 0 <= args.seed < 2**32:
+        p.error("--layer-decay must be more than 0, at most 1, and --seed 0 or more, less than 2^32")
     return args
 
 
@@ -72,7 +72,7 @@ def open_folder(root):
     """Return a folder's images and class numbers, after reading each file once: better now than in the last epoch."""
     try:
         data = ImageFolder(str(root), loader=load_image)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         sys.exit(f"{root}: {error}; expected a folder with a subfolder of images for each class")
     if len(data.classes) < 2:
         sys.exit(f"{root} has one class, {data.classes[0]!r}; a classifier needs a subfolder for each of two or more")
@@ -117,24 +117,15 @@ def evaluate(model, loader, num_classes):
     return (100 * correct / total).tolist(), (100 * correct.sum() / total.sum()).item()
 
 
-def main():
-    args = parse_args()
-    set_seed(args.seed)
-    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
-    if accelerator.num_processes > 1:
-        sys.exit("finetune.py trains in one process; start it without torchrun or accelerate launch")
-    classes, train_images, holdout_images = split_folder(args.folder, args.holdout, args.seed)
-    try:
-        model = budgetnets.create(args.model, pretrained=not args.no_pretrained, num_classes=len(classes))
-    except (ValueError, RuntimeError, OSError) as error:  # an unknown name, no weights, no such folder
-        sys.exit(f"--model {args.model}: {error}")
-    model.class_names = tuple(classes)
-    try:  # now, and not after the training
-        args.out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out).close()
-    except OSError as error:
-        sys.exit(f"--out {args.out} cannot be written ({error}); choose another folder")
+def refuse_used(out):
+    """Exit where the folder holds a run."""
+    found = [name for name in ("config.json", "log.json", "model.safetensors") if (out / name).exists()]
+    if found:
+        sys.exit(f"--out {out} already holds a run ({', '.join(found)}); choose another folder")
 
+
+def train(args, accelerator, model, train_images, holdout_images):
+    """Train as the options say, and leave the network in the run's folder."""
     # Training sees a random part of an image, mirrored half the time, under the normalization of the evaluation.
     plain = budgetnets.transforms(model)
     crop = v2.RandomResizedCrop(model.pretrained_cfg["input_size"][1:], scale=(0.5, 1.0), antialias=True)
@@ -150,7 +141,8 @@ def main():
         model.get_classifier().requires_grad_(True)
     optimizer = create_optimizer_v2(model, "adamw", lr=args.lr, weight_decay=0.05, layer_decay=args.layer_decay)
     scheduler = CosineLRScheduler(optimizer, args.epochs * len(loader), t_in_epochs=False)
-    model, optimizer, loader, holdout_loader = accelerator.prepare(model, optimizer, loader, holdout_loader)
+    own = model
+    model, optimizer, loader, holdout_loader = accelerator.prepare(own, optimizer, loader, holdout_loader)
     options = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
     log = {"options": options, "images": [len(train_images), len(holdout_images)], "epochs": []}
     for epoch in range(args.epochs):
@@ -165,14 +157,13 @@ def main():
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 sys.exit(f"the loss is {losses[-1]} in epoch {epoch + 1} with --lr {args.lr}; use a lower one")
-        by_class, top1 = evaluate(model, holdout_loader, len(classes))
+        by_class, top1 = evaluate(model, holdout_loader, len(own.class_names))
         log["epochs"].append({"epoch": epoch + 1, "train_loss": sum(losses) / len(losses), "holdout_top1": top1})
         print(f"epoch {epoch + 1}: training loss {log['epochs'][-1]['train_loss']:.3f}, hold-out {top1:.2f} %")
 
     # The last epoch is the result; the best one would have been chosen by the very images that measure it.
-    log["holdout_top1_by_class"] = dict(zip(classes, by_class, strict=True))
+    log["holdout_top1_by_class"] = dict(zip(own.class_names, by_class, strict=True))
     with tempfile.TemporaryDirectory(dir=args.out) as folder:  # each file is moved to its place when it is complete
-        own = accelerator.unwrap_model(model)
         budgetnets.save_pretrained(
             own, folder, repo_id=f"local-dir:{args.out}", dataset=args.folder.resolve().name, top1=top1
         )
@@ -182,6 +173,25 @@ def main():
     for name, accuracy in log["holdout_top1_by_class"].items():
         print(f"{name:<24} {accuracy:6.2f} %")
     print(f"{len(holdout_images)} images held out: {top1:.2f} %; the network is in {args.out}")
+
+
+def main():
+    args = parse_args()
+    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
+    if accelerator.num_processes > 1:
+        sys.exit("finetune.py trains in one process; start it without torchrun or accelerate launch")
+    refuse_used(args.out)
+    set_seed(args.seed)
+    classes, *images = split_folder(args.folder, args.holdout, args.seed)
+    try:
+        model = budgetnets.create(args.model, pretrained=not args.no_pretrained, num_classes=len(classes))
+    except (ValueError, RuntimeError, OSError) as error:  # an unknown name, no weights, no such folder
+        sys.exit(f"--model {args.model}: {error}")
+    model.class_names = tuple(classes)
+    with run_folder.held(args.out):  # by one run at a time, which finds now and not at its end what it cannot write
+        refuse_used(args.out)
+        train(args, accelerator, model, *images)
+        (args.out / ".lock").unlink()  # from now on the files themselves keep others out
 
 
 if __name__ == "__main__":

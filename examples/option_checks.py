@@ -3,7 +3,9 @@
 import json
 import math
 import re
+import sys
 
+from timm.optim import get_optimizer_info
 from torch.optim import lr_scheduler
 
 from budgetnets.checks import did_you_mean
@@ -16,20 +18,23 @@ OF_TORCH = tuple(
     if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler) and name[0] != "_"
     if name not in NEED_PYTHON
 )
+PRECISIONS = ("no", "bf16")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 AT_LEAST_ONE = ("epochs", "batch_size", "eval_every")
 AT_LEAST_ZERO = (
     *("seed", "workers", "limit", "holdout", "early_stop", "momentum", "weight_decay", "clip", "clip_value"),
-    *("crop", "rotate", "translate", "jitter", "mixup", "cutmix"),
+    *("crop", "rotate", "jitter", "mixup", "cutmix"),
 )
 MOST_SEED = 40_000  # each of its epochs has a seed of its own, which NumPy wants below 2^32
-SHARES = ("cutout", "mix_prob", "mix_until", "smoothing")
+SHARES = ("cutout", "mix_prob", "mix_until", "smoothing", "translate")
+MOST_CROP = 31  # pixels; an image's mirrored border is one less than its side
 
 
 def check(parser, args):
     """Exit with a usage error at the first option that is out of range, or does not fit the others."""
     check_ranges(parser, args)
     check_json(parser, args)
+    check_optimizer(parser, args)
     check_choice(parser, args)
     check_schedule(parser, args)
     check_sharpness(parser, args)
@@ -51,6 +56,10 @@ def check_ranges(parser, args):
         parser.error(f"--seed {args.seed} is out of range; use at most {MOST_SEED:,}")
     if not 0 <= args.lr < math.inf:
         parser.error(f"--lr {args.lr} is out of range; use 0 or more, such as {parser.get_default('lr')}")
+    if args.crop > MOST_CROP:
+        parser.error(f"--crop {args.crop} is out of range; use at most {MOST_CROP}, of 32 pixels")
+    if args.momentum >= 1:
+        parser.error(f"--momentum {args.momentum} is out of range; use less than 1, such as 0.9")
     if not 0 <= args.ema < 1:
         parser.error(f"--ema {args.ema} is a decay; use 0 (none) or more, and less than 1, such as 0.998")
     if not all(re.fullmatch("[1-9][0-9]*x[1-9][0-9]*", part) for part in filter(None, args.sizes.split(","))):
@@ -69,6 +78,16 @@ def check_json(parser, args):
             parser.error(f"--{name}-args {text} is no JSON object; write it as '{{\"name\": 1}}'")
 
 
+def check_optimizer(parser, args):
+    """Refuse a momentum that the optimizer has not. Optimizers that timm does not know are refused as they are made."""
+    try:
+        takes_momentum = get_optimizer_info(args.opt.lower().removeprefix("lookahead_")).has_momentum
+    except ValueError:
+        return
+    if not takes_momentum and args.momentum != parser.get_default("momentum"):
+        parser.error(f"--momentum {args.momentum} has no effect on {args.opt}; leave it out, or see --opt-args")
+
+
 def check_choice(parser, args):
     """Refuse what would choose by the test set without saying so."""
     chooses = args.early_stop or args.keep_best or args.reload_best
@@ -85,7 +104,11 @@ def check_choice(parser, args):
         parser.error(f"--test {args.test} without a hold-out, when the test set is evaluated alone; add --holdout 5000")
     if args.choose_on == "test" and not chooses:
         parser.error("--choose-on test has no effect without --keep-best, --reload-best or --early-stop; leave it out")
-    if args.holdout and json.loads(args.model_args).get("pretrained"):
+    start = json.loads(args.model_args)
+    if args.holdout and start.get("checkpoint_path"):
+        told = f"note: the hold-out is kept from this run; {start['checkpoint_path']} must not have been trained on it"
+        print(told, file=sys.stderr)
+    if args.holdout and start.get("pretrained"):
         parser.error(
             f"--holdout {args.holdout} with --model-args {args.model_args}: the trained weights have seen the images "
             'that it keeps apart; leave out --holdout or "pretrained"'
@@ -135,7 +158,9 @@ def check_mixing(parser, args):
 
 
 def check_compiling(parser, args):
-    """Refuse a mode that torch.compile has not, or that would be without effect."""
+    """Refuse a precision that is none, and a mode that torch.compile has not, or that would be without effect."""
+    if args.precision not in PRECISIONS:
+        parser.error(f"--precision {args.precision} is unknown; use {' or '.join(PRECISIONS)}")
     if args.compile_mode not in COMPILE_MODES:
         parser.error(f"--compile-mode {args.compile_mode} is unknown; use one of {', '.join(COMPILE_MODES)}")
     if args.compile_mode != "default" and not args.compile:

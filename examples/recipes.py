@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from inspect import signature
 from pathlib import Path
 
 import option_checks
@@ -26,7 +27,7 @@ REPORTS, BEYOND = (Path(__file__).with_name(name) for name in ("recipes.toml", "
 NO_OPTION = {"report", "like"}  # what a recipe leaves open or is to show, and which one it departs from
 FUSED = {"nesterov", "momentum", "sgd", "adam", "adamw"}
 # May differ when a run is resumed.
-NOT_THE_RECIPE = {"out", "data", "resume", "cpu", "compile", "compile_mode"}
+NOT_THE_RECIPE = {"out", "data", "resume", "workers", "cpu", "compile", "compile_mode"}
 
 
 def load():
@@ -123,11 +124,16 @@ def make_model(args, device, **also):
 def make_optimizer(args, model, device):
     """Return timm's optimizer; on a GPU in one kernel, where torch has it so."""
     how = {"fused": True} if device.type == "cuda" and args.opt in FUSED else {}
-    how |= {"filter_bias_and_bn": not args.decay_all} | json.loads(args.opt_args)
+    given = json.loads(args.opt_args)
+    how |= {"filter_bias_and_bn": not args.decay_all} | given
     try:
-        return create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
+        optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
     except (TypeError, ValueError) as error:
         sys.exit(f"--opt {args.opt} --opt-args {args.opt_args}: {error}")
+    dropped = given.keys() - optimizer.defaults.keys() - signature(create_optimizer_v2).parameters.keys()
+    if dropped:  # by timm, without a word
+        sys.exit(f"--opt-args {args.opt_args}: {args.opt} takes no {', '.join(sorted(dropped))}; leave it out")
+    return optimizer
 
 
 def refuse_unused(parser, args, defaults, used):
@@ -138,10 +144,21 @@ def refuse_unused(parser, args, defaults, used):
         parser.error(f"{named}: of no effect here; leave it out, or train with train.py")
 
 
+def rehearse(kind, options, optimizer, epochs):
+    """Step one of torch's schedulers through the run's epochs, beside the run: some arguments fail only then."""
+    groups = [{"params": [torch.zeros(1)], "lr": group["lr"]} for group in optimizer.param_groups]
+    beside = torch.optim.SGD(groups, momentum=0.9)
+    scheduler = kind(beside, **options)
+    for _ in range(epochs):
+        beside.step()  # before the scheduler's, or torch warns
+        scheduler.step(*([0.0] if kind is lr_scheduler.ReduceLROnPlateau else []))
+
+
 class Schedule:
     """The learning rate of a run: timm's schedulers set it before every update, torch's after every epoch.
 
-    `--sched-args` are the scheduler's own. ReduceLROnPlateau also takes "watch", the entry of the log it goes by.
+    `--sched-args` are the scheduler's own. ReduceLROnPlateau also takes "watch", the entry of the log it goes by: a
+    loss should fall, an accuracy rise, where its "mode" does not say otherwise.
     """
 
     def __init__(self, args, optimizer, updates):
@@ -150,6 +167,8 @@ class Schedule:
         self.watch = options.pop("watch", "eval_loss") if args.sched == "ReduceLROnPlateau" else None
         if self.watch not in (None, "train_loss", "train_top1", "eval_loss", "eval_top1"):
             sys.exit(f'--sched-args: "watch" is {self.watch!r}; use train_loss, train_top1, eval_loss or eval_top1')
+        if self.watch:
+            options = {"mode": "max" if self.watch.endswith("top1") else "min"} | options
         try:
             if self.by_update:
                 warmup = args.warmup * args.epochs
@@ -160,8 +179,10 @@ class Schedule:
                 decay = args.epochs - warmup
                 self.scheduler, _ = create_scheduler_v2(optimizer, args.sched, decay, **ours | options)
             else:
-                self.scheduler = getattr(lr_scheduler, args.sched)(optimizer, **options)
-        except (TypeError, ValueError) as error:
+                kind = getattr(lr_scheduler, args.sched)
+                self.scheduler = kind(optimizer, **options)
+                rehearse(kind, options, optimizer, args.epochs)
+        except (TypeError, ValueError, ZeroDivisionError) as error:
             sys.exit(f"--sched {args.sched} does not take --sched-args {args.sched_args}: {error}")
         self.state_dict, self.load_state_dict = self.scheduler.state_dict, self.scheduler.load_state_dict
 
@@ -185,6 +206,7 @@ def describe_run(args, accelerator, model):
         "model": args.model,
         "params": sum(p.numel() for p in model.parameters()),
         "args": {name: value for name, value in vars(args).items() if name not in NOT_THE_RECIPE},
+        "data": "fake" if args.data == "fake" else "CIFAR-10",
         "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",
         "versions": {"torch": str(torch.__version__), "timm": timm.__version__, "budgetnets": budgetnets.__version__},
         "commit": None if failed else commit,

@@ -21,17 +21,24 @@ def claimed(folder, resume, sign="checkpoint.pt"):
 
     The system frees the claim of a process that ends, however it ends, so that a killed run can be resumed.
     """
+    with held(folder):
+        if (Path(folder) / sign).exists() and not resume:
+            sys.exit(f"--out {folder} already holds a run; go on with it (--resume) or choose another folder")
+        yield
+
+
+@contextlib.contextmanager
+def held(folder):
+    """Make the folder and hold it; exit where that cannot be, or where another process holds it."""
     folder = Path(folder)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as lock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(folder / ".lock", blocking=False))
+            lock.enter_context(FileLock(folder / ".lock", blocking=False))
         except Timeout:
             sys.exit(f"--out {folder}: another run is writing into it; wait for its end or choose another folder")
         except OSError as error:
             sys.exit(f"--out {folder} cannot be written: {error}; choose another folder")
-        if (folder / sign).exists() and not resume:
-            sys.exit(f"--out {folder} already holds a run; go on with it (--resume) or choose another folder")
         yield
 
 
@@ -45,6 +52,14 @@ def write(path, save):
     except (OSError, RuntimeError, SafetensorError) as error:  # the system's, torch's and safetensors' own
         beside.unlink(missing_ok=True)  # a part of a file only fills the disk
         sys.exit(f"cannot write {path}: {error}; make room, then go on after the last whole epoch with --resume")
+
+
+def refuse_changed(folder, log, now):
+    """Exit where a run would go on under other options than its own, or on noise images in place of real ones."""
+    changed = [name for name, value in now["args"].items() if log["args"].get(name) != value]
+    changed += ["data"] if log.get("data", now["data"]) != now["data"] else []
+    if changed:
+        sys.exit(f"--resume {folder}: {', '.join(changed)} differ from the run's own; give its options unchanged")
 
 
 def continued(log, now):

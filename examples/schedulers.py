@@ -77,6 +77,8 @@ def main(argv=None):
     own, rest = p.parse_known_args(argv)
     recipe = [*RECIPE.split(), *rest]
     args = train.parse_args([*recipe, "--out", str(own.out)])
+    if (args.sched, args.sched_args) != (train.defaults()["sched"], train.defaults()["sched_args"]):
+        sys.exit("each of torch's schedulers is run with arguments of its own; leave out --sched and --sched-args")
     if not args.holdout:
         sys.exit("--holdout 0 would compare the schedulers on the test set; use --holdout 5000")
     if args.test == "never" or args.early_stop or args.keep_best or args.reload_best:

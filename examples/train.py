@@ -121,10 +121,11 @@ def evaluate(model, loader, accelerator):
     return 100 * hits, loss
 
 
-def stop_unless_finite(loss, step, optimizer):
-    if not math.isfinite(loss):
-        where = f"at step {step}, learning rate {optimizer.param_groups[0]['lr']:.4g}"
-        sys.exit(f"the loss is {loss} {where}; lower --lr or add --clip 1")
+def stop_unless_finite(losses):
+    """Exit at the first loss that is no number; each comes with its step and learning rate."""
+    for step, rate, loss in losses:
+        if not math.isfinite(loss):
+            sys.exit(f"the loss is {loss:g} at step {step}, learning rate {rate:.4g}; lower --lr or add --clip 1")
 
 
 def train(args, accelerator):
@@ -164,9 +165,7 @@ def train(args, accelerator):
 
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        changed = [name for name, value in log["args"].items() if saved["log"]["args"].get(name) != value]
-        if changed:
-            sys.exit(f"--resume {args.out}: {', '.join(changed)} differ from the run's own; give its options unchanged")
+        run_folder.refuse_changed(out, saved["log"], log)
         for name, part in parts.items():
             part.load_state_dict(saved[name])
         log, best = run_folder.continued(saved["log"], log), saved["best"]
@@ -186,6 +185,7 @@ def train(args, accelerator):
             if args.freeze_bn and isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()
         seen, totals = 0, torch.zeros(2, device=accelerator.device)  # images; hits and loss
+        losses = []  # not yet looked at
         bar = tqdm(loader, f"epoch {epoch}/{args.epochs}", leave=False, disable=not accelerator.is_main_process)
         for step, (images, labels) in enumerate(bar, start=last_step - len(loader) + 1):
             schedule.before_update(step)
@@ -193,8 +193,10 @@ def train(args, accelerator):
             seen += len(labels)
             images = cifar.resized(images, size).to(memory_format=torch.channels_last)
             logits, loss = backward(images, targets)
-            if step % 20 == 0 or step == last_step:
-                stop_unless_finite(loss.item(), step, optimizer)
+            losses.append((step, optimizer.param_groups[0]["lr"], loss))
+            if step % 20 == 0 or step == last_step:  # a GPU must wait for it
+                stop_unless_finite(losses)
+                losses.clear()
             if args.clip:
                 accelerator.clip_grad_norm_(model.parameters(), args.clip)
             if args.clip_value:
@@ -210,7 +212,7 @@ def train(args, accelerator):
 
         if epoch % args.eval_every == 0 or epoch == args.epochs:
             entry["eval_top1"], entry["eval_loss"] = evaluate(result, holdout if args.holdout else test, accelerator)
-            stop_unless_finite(entry["eval_loss"], last_step, optimizer)  # the last update's doing
+            stop_unless_finite([(last_step, entry["lr"], entry["eval_loss"])])  # the last update's doing
             if args.test == "every":
                 entry["test_top1"], entry["test_loss"] = evaluate(result, test, accelerator)
             if entry["eval_top1"] > best["top1"]:

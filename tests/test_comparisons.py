@@ -176,6 +176,12 @@ def test_a_comparison_of_other_epochs_than_the_last_is_refused(options, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("options", ["--sched StepLR", """--sched-args '{"step_size": 7}'"""])
+def test_a_schedule_beside_those_that_are_compared_is_refused(options, tmp_path):
+    with pytest.raises(SystemExit, match="leave out --sched and --sched-args"):
+        schedulers.main(words(COMPARE, options, "--out", tmp_path))
+
+
 def test_the_schedulers_are_not_compared_on_the_test_set(tmp_path):
     with pytest.raises(SystemExit, match="use --holdout 5000"):
         schedulers.main(words(COMPARE, "--holdout 0 --out", tmp_path))

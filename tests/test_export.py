@@ -1,6 +1,7 @@
 """An ONNX file computes what its network does, says what it is, and is there whole or not at all."""
 
 import builtins
+import contextlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import pytest
 import torch
 from exported import PHOTOS, close, logits, metadata, normalized, session, small
 from PIL import Image
+from torch.nn.utils import prune
 
 import budgetnets
 from budgetnets import CIFAR10_MEAN, build_resnet, export_onnx
@@ -159,6 +161,40 @@ def test_files_written_to_one_path_at_the_same_time_do_not_meet(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "models" / "net.onnx")
+    for content in (b"first", b"second"):
+        _write(tmp_path / "link.onnx", content)
+        assert (tmp_path / "link.onnx").is_symlink()
+        assert (tmp_path / "models" / "net.onnx").read_bytes() == content
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no file but a device or the like"):
+        export_onnx(small(), tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(("name", "written"), [("n" * 250 + ".onnx", True), ("n" * 256, False), ("a\0b", False)])
+def test_any_name_that_the_system_takes_is_written_and_others_are_refused_at_once(name, written, tmp_path, monkeypatch):
+    if not written:
+        monkeypatch.setattr(budgetnets.export, "export_graph", None)  # not reached
+    with contextlib.nullcontext() if written else pytest.raises(OSError, match="cannot be written"):
+        export_onnx(small(), tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == written
+
+
+def test_a_network_with_masked_weights_says_how_to_make_them_final(tmp_path):
+    model = small()
+    prune.l1_unstructured(model.stem.conv, "weight", 0.5)
+    for make in (lambda: export_onnx(model, tmp_path / "net.onnx"), lambda: budgetnets.optimize_for_inference(model)):
+        with pytest.raises(ValueError, match=r"torch\.nn\.utils\.prune\.remove\(module, 'weight'\)"):
+            make()
+    prune.remove(model.stem.conv, "weight")
+    assert export_onnx(model, tmp_path / "net.onnx").agreement == 100
+
+
 def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "any").touch()
     _write(tmp_path / "net.onnx", b"a file")
@@ -197,7 +233,8 @@ def test_a_network_that_torch_cannot_export_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("logit", "said"), [(float("nan"), "are not finite"), (1e-3, "the file's logits differ from the network's by")]
+    ("logit", "said"),
+    [(float("nan"), "the network's logits are not finite"), (1e-3, "the file's logits differ from the network's by")],
 )
 def test_a_file_whose_logits_are_not_the_networks_is_not_written(logit, said, tmp_path):
     class Elsewhere(torch.nn.Module):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load_file
-from scripts import finish, refused, run, start
+from scripts import finish, refusal, refused, run, start
 
 import budgetnets
 
@@ -131,6 +132,7 @@ def broken_folders(root):
     damaged.write_bytes(damaged.read_bytes()[:200])
     return {
         "nowhere": "nowhere: ",
+        "damaged/b/0.jpg": "expected a folder with a subfolder of images for each class",
         "missing class": "no valid file for the classes b",
         "one class": "one class, 'a'",
         "damaged": f"{damaged} cannot be read as an image",
@@ -154,7 +156,16 @@ def test_finetuning_refuses_an_unknown_model_and_a_folder_that_holds_a_run(tuned
     unwritable = start("finetune.py", two_classes, "--out", "/proc/run", *small)
     assert "--out /proc/run cannot be written" in refused(unwritable)
     assert "did you mean 'resnet9_cifar'" in refused(unknown)
-    assert "already holds a run" in refused(repeated, status=2)
+    assert "already holds a run" in refused(repeated)
+
+
+def test_of_two_finetunings_into_one_folder_one_is_refused(two_classes, tmp_path):
+    out, small = tmp_path / "run", ["--model", "budget_resnet", "--no-pretrained", *QUICK]
+    out.mkdir()
+    with FileLock(out / ".lock"):  # as the other one holds it
+        message = refusal("finetune.py", two_classes, "--out", out, *small)
+    assert f"--out {out}: another run is writing into it" in message
+    assert [path.name for path in out.iterdir()] == [".lock"]
 
 
 # --- classify_image.py

@@ -14,8 +14,8 @@ from torchvision.datasets import CIFAR10
 
 import budgetnets
 from budgetnets import CIFAR10_CLASSES, export_onnx
-from budgetnets.onnx_graph import INPUT, WithNormalization, export_graph
-from budgetnets.quantization import generated_images, measure_ranges, read_int8_card
+from budgetnets.onnx_graph import INPUT, ExportError, WithNormalization, export_graph
+from budgetnets.quantization import generated_images, measure_ranges, read_images, read_int8_card
 from budgetnets.variants import VARIANTS
 
 QUANTIZED = [f"{row.name}.{w.tag}" for row in VARIANTS.values() for w in row.weights if read_int8_card(row, w)]
@@ -47,6 +47,40 @@ def test_int8_leaves_no_map_in_floats_when_onnx_runtime_has_fused_it(se, means, 
     assert count["ReduceMean"] == 0
     assert count["QLinearGlobalAveragePool"] == means
     assert (count["QuantizeLinear"], count["DequantizeLinear"]) == (1, 1)  # of the image, and of the logits
+
+
+@pytest.mark.parametrize("act", ["leaky_relu", "relu6", "hardswish", "gelu", "prelu", "tanh"])
+def test_a_network_of_another_activation_can_be_quantized(act, tmp_path):
+    report = export_onnx(small(act=act), tmp_path / "net.onnx", int8=True, calibration=PHOTOS)
+    assert report.largest_difference < 0.2
+    count = Counter(node.op_type for node in onnx.load(report.path).graph.node)
+    assert (count["GlobalAveragePool"], count["ReduceMean"]) == (1, 0)
+
+
+def test_weights_that_are_not_finite_are_refused_before_they_are_quantized(tmp_path):
+    model = small()
+    with torch.no_grad():
+        model.stem.conv.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ExportError, match="the network's logits are not finite"):
+        export_onnx(model, tmp_path / "net.onnx", int8=True, calibration=PHOTOS)
+
+
+@pytest.mark.parametrize(
+    "config", [{}, None, {"mean": (0.5,) * 3}, {"mean": 0.5, "std": 0.5}, {"mean": (0.5,) * 3, "std": (0, 0, 0)}]
+)
+def test_a_network_without_usable_mean_and_std_is_told_to_set_them(config, tmp_path):
+    model = small()
+    model.pretrained_cfg = config
+    with pytest.raises(ValueError, match=r"Set model\.pretrained_cfg\['mean'\] and \['std'\]"):
+        export_onnx(model, tmp_path / "net.onnx", int8=True, calibration=PHOTOS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_calibration_may_be_flipped_or_read_only():
+    array = np.ascontiguousarray(PHOTOS.numpy()[:, ::-1])
+    array.setflags(write=False)
+    for images in (array, PHOTOS.numpy()[:, ::-1]):
+        assert torch.equal(read_images(images, 3, 32), PHOTOS.flip(1))
 
 
 @pytest.mark.parametrize("se", [None, "block"])
@@ -87,6 +121,7 @@ BAD_CALIBRATION = [
     ([Image.new("RGB", (32, 32))], TypeError, "holds a Image; give uint8 images"),
     (3, TypeError, "calibration is a int"),
     ({"images": PHOTOS}, TypeError, "calibration is a dict"),
+    ("", TypeError, "calibration is an empty string"),
     ("no/such/folder", FileNotFoundError, "'no/such/folder' is not a folder"),
 ]
 
@@ -117,6 +152,8 @@ def test_a_named_variant_needs_no_calibration(name, tmp_path):
     row, weights = budgetnets.card(name), budgetnets.card(name).weights
     card = read_int8_card(VARIANTS[row.name], weights)
     assert report.top1 == card.top1 >= weights.top1 - 0.2
+    assert report.agreement == card.agreement > 98
+    assert "of the test images, as its card has it" in str(report)
     assert report.bytes < 0.3 * 4 * row.params
     said = {entry.key: entry.value for entry in onnx.load(report.path).metadata_props}
     assert json.loads(said["class_names"]) == list(CIFAR10_CLASSES)

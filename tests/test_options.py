@@ -44,6 +44,12 @@ from training import BARE, TINY, run, stopped_before, train, usage_error, words
         ("--sizes 16", "--sizes 16 is no list"),
         ("--sizes 0x1", "--sizes 0x1 is no list"),
         ("--choose-on train", "use holdout or test"),
+        ("--crop 32", "--crop 32 is out of range; use at most 31"),
+        ("--translate 2", "--translate 2.0 is a share; use 0 to 1"),
+        ("--precision fp8", "--precision fp8 is unknown; use no or bf16"),
+        ("--momentum 1", "--momentum 1.0 is out of range; use less than 1"),
+        ("--opt adam --momentum 0.5", "--momentum 0.5 has no effect on adam"),
+        ("--opt lookahead_adam --momentum 0.5", "--momentum 0.5 has no effect on lookahead_adam"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_with_the_remedy(capsys, options, said):
@@ -59,6 +65,8 @@ def test_options_that_do_not_fit_are_refused_with_the_remedy(capsys, options, sa
         ("""--model-args '{"checkpoint_path": "nowhere.safetensors"}'""", "nowhere.safetensors"),
         ("--opt foo", "--opt foo"),
         ("""--opt-args '{"foo": 1}'""", "foo"),
+        ("""--opt-args '{"eps": 1}'""", "nesterov takes no eps"),
+        ("--holdout 64", "--holdout 64 leaves none of the 64 training images"),
         ("--auto-augment foo", "--auto-augment foo is nothing that timm reads"),
     ],
 )

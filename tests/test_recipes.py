@@ -265,18 +265,42 @@ def test_steps_step():
     assert sorted(set(found), reverse=True) == pytest.approx([0.2, 0.02, 0.002])
 
 
-@pytest.mark.parametrize(("watch", "rates"), [("eval_loss", [1, 1, 1]), ("train_top1", [1, 1, 0.5])])
-def test_a_plateau_is_that_of_the_entry_that_is_watched(watch, rates):
-    """The loss falls; the accuracy rises, which is a plateau where the least is the best."""
-    args = options_of(
-        f"""--sched ReduceLROnPlateau --warmup 0 --sched-args '{{"watch": "{watch}", "patience": 0, "factor": 0.5}}'"""
-    )
+@pytest.mark.parametrize(
+    ("watched", "rates"),
+    [
+        ({"watch": "train_top1"}, [1, 1, 1]),
+        ({"watch": "eval_top1"}, [1, 1, 0.5]),
+        ({"watch": "eval_loss"}, [1, 1, 0.5]),
+        ({"watch": "train_loss"}, [1, 1, 1]),
+        ({"watch": "train_top1", "mode": "min"}, [1, 1, 0.5]),
+        ({}, [1, 1, 0.5]),
+    ],
+)
+def test_the_rate_falls_when_a_watched_loss_does_not_and_when_a_watched_accuracy_does_not_rise(watched, rates):
+    arguments = json.dumps(watched | {"patience": 0, "factor": 0.5})
+    args = options_of(f"--sched ReduceLROnPlateau --warmup 0 --sched-args '{arguments}'")
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1)
     schedule, found = recipes.Schedule(args, optimizer, updates=1), []
-    for epoch in range(3):
+    for epoch in range(3):  # it learns its training images, and gets worse on the others
         found.append(optimizer.param_groups[0]["lr"])
-        schedule.after_epoch({"eval_loss": 1 / (1 + epoch), "train_top1": 10.0 + 5 * (epoch > 0)})
+        better, worse = {"train_loss": 1 / (1 + epoch), "train_top1": 10.0 + epoch}, {"eval_top1": 10.0 - epoch}
+        schedule.after_epoch(better | worse | {"eval_loss": 1.0 + epoch})
     assert found == rates
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("StepLR", {"step_size": 0}),
+        ("CosineAnnealingLR", {"T_max": 0}),
+        ("OneCycleLR", {"max_lr": 1, "total_steps": 2}),
+    ],
+)
+def test_a_schedule_that_would_fail_in_a_later_epoch_is_refused_before_the_first(name, arguments):
+    args = options_of(f"--sched {name} --warmup 0 --epochs 3 --sched-args '{json.dumps(arguments)}'")
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1, momentum=0.9)
+    with pytest.raises(SystemExit, match=f"--sched {name} does not take --sched-args"):
+        recipes.Schedule(args, optimizer, updates=1)
 
 
 def test_a_plateau_of_the_training_loss_needs_no_evaluation(tmp_path):

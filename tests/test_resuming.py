@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from training import BARE, TINY, assert_resumes_after, command, entries, read_log, recipes, run, train
+from training import BARE, TINY, assert_resumes_after, command, entries, read_log, recipes, run, train, words
 
 pytestmark = pytest.mark.usefixtures("train_in_process")
 TINY = f"{TINY} {BARE}"
@@ -58,6 +58,17 @@ def test_a_run_is_not_resumed_under_another_recipe(tmp_path):
     run(tmp_path, "--recipe R3-V2-sgd", TINY, "--epochs 1")
     with pytest.raises(SystemExit, match=r"recipe, .*opt.* differ"):
         run(tmp_path, "--recipe R3-V2-adam", TINY, "--epochs 1 --resume")
+
+
+def test_a_run_on_noise_says_so_and_does_not_go_on_with_real_images(tmp_path):
+    assert run(tmp_path, TINY, "--epochs 1")["data"] == "fake"
+    with pytest.raises(SystemExit, match="data differ from the run's own"):
+        train.main(words("--cpu --workers 0 --epochs 1 --resume --data", tmp_path, "--out", tmp_path, TINY))
+
+
+def test_a_run_goes_on_with_another_number_of_processes_that_load_images(tmp_path):
+    run(tmp_path, TINY, "--epochs 1")
+    assert len(run(tmp_path, TINY, "--epochs 1 --resume --workers 1")["epochs"]) == 1
 
 
 # --- choosing by an evaluation

@@ -1,6 +1,7 @@
 """A search gives the best networks of its space under its limits, and says so where there are none."""
 
 import itertools
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -240,16 +241,35 @@ def test_the_best_are_measured_in_order_until_enough_are_fast(monkeypatch):
     assert "ms" in str(found)
 
 
-def test_where_nothing_is_fast_enough_the_fastest_is_named(monkeypatch):
+def test_where_only_smaller_networks_are_fast_enough_a_limit_is_advised_that_finds_one(monkeypatch):
     monkeypatch.setattr(searching, "measure_latency", lambda spec: count_macs(spec) / 1e6)
-    with pytest.raises(ValueError, match=r"none of the 10 best networks .* add a limit such as max_macs=[\d,]+"):
-        search(max_latency=0.001, **SMALL, objective="params", limit=1)
+    least = min(result.macs for result in search(**SMALL, objective="params", limit=10_000))
+    with pytest.raises(ValueError, match="none of the 10 best networks is within") as stopped:
+        search(max_latency=1.01 * least / 1e6, **SMALL, objective="params", limit=1)
+    advised = re.search(r"add a limit such as max_macs=([\d_]+)$", str(stopped.value))
+    found = search(max_latency=1.01 * least / 1e6, max_macs=int(advised[1]), **SMALL, objective="params", limit=1)
+    assert found[0].macs <= 1.01 * least
 
 
-def test_the_limit_that_is_advised_is_one_that_search_takes(monkeypatch):
+def test_where_no_network_is_fast_enough_the_smallest_is_named(monkeypatch):
     monkeypatch.setattr(searching, "measure_latency", lambda spec: count_macs(spec) / 1e6)
-    with pytest.raises(ValueError, match=r"add a limit such as max_macs=1$"):
+    least = min(result.macs for result in search(**SMALL, objective="params", limit=10_000))
+    said = (
+        rf"max_latency=1e-09; .* the smallest of the space {least / 1e6:.2f} ms with {least:,} and .* raise the limit"
+    )
+    with pytest.raises(ValueError, match=said):
         search(max_latency=1e-9, **SMALL, objective="params", limit=1)
+
+
+def test_networks_that_their_norm_refuses_are_said_to_be_its_doing():
+    with pytest.raises(ValueError, match="the groups of norm='groupnorm' must divide every width"):
+        search(norm="groupnorm", objective="params", N=3, C=[16, 48])
+
+
+@pytest.mark.parametrize("choices", [torch.tensor([8, 16]), np.array([8, 16]), [np.array(8), torch.tensor(16)]])
+def test_choices_may_be_arrays_and_tensors(choices):
+    options = {"N": 2, "B": 1, "F": 3, "K": 1, "P": None, "se": None, "objective": "params"}
+    assert list(search(C=choices, **options)) == list(search(C=[8, 16], **options))
 
 
 def test_latency_tells_a_large_network_from_a_small_one():

@@ -164,6 +164,12 @@ def test_a_folder_without_cifar10_is_refused_with_what_was_expected(tmp_path):
     assert "data_batch_1" in message
 
 
+def test_a_folder_that_is_not_there_is_refused_and_not_made(tmp_path):
+    message = refusal("train.py", "--data", tmp_path / "typo", "--out", tmp_path / "run", "--cpu")
+    assert f"--data {tmp_path / 'typo'}: there is no such folder; expected a folder with cifar-10-batches-py" in message
+    assert not (tmp_path / "typo").exists()
+
+
 def test_choosing_by_the_test_set_is_refused(tmp_path):
     choices = [["--keep-best"], ["--early-stop", 3]]
     for process in [start("train.py", *train_options(tmp_path, *choice)) for choice in choices]:
@@ -171,9 +177,9 @@ def test_choosing_by_the_test_set_is_refused(tmp_path):
 
 
 def test_a_diverging_run_ends_naming_step_and_learning_rate(tmp_path):
-    message = refusal("train.py", *train_options(tmp_path / "run", "--lr", 1e30, "--epochs", 2))
-    assert re.search(r"the loss is (nan|inf) at step [1-8], learning rate \d", message)
-    assert "--lr" in message
+    many_updates = ["--batch-size", 8, "--lr", 1e30, "--warmup", 0, "--sched", "constant"]
+    message = refusal("train.py", *train_options(tmp_path / "run", *many_updates))
+    assert re.search(r"the loss is (nan|inf) at step 2, learning rate 1e\+30; lower --lr", message)
 
 
 def test_weights_that_the_last_update_of_an_epoch_breaks_are_not_written(tmp_path):

@@ -18,8 +18,9 @@ from .export import export_onnx
 from .preprocessing import transforms
 from .publish import release
 from .registry import create, list_models
+from .search_limits import LIMITS
 from .search_space import PER_LAYER
-from .searching import LIMITS, OBJECTIVES, search
+from .searching import OBJECTIVES, search
 from .spec import BLOCK_EXPANSION, LETTERS, SE_PLACES, ResNetSpec
 from .variants import find_variant
 from .verification import verify

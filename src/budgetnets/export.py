@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import os
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .inference import own_copy
 from .network import BudgetResNet
 from .onnx_graph import DEFAULT_OPSET, INPUT, NORMALIZATION, ExportError, WithNormalization, export_graph, quiet
 from .quantization import generated_images, measure_ranges, quantize, read_images, read_int8_card
@@ -36,8 +36,9 @@ class ExportReport:
         path: the file.
         bytes: its size.
         int8: whether it is quantized.
-        largest_difference: between the file's and the network's logits, as a share of the largest logit.
-        agreement: share of the images, in percent, on which both give the same class.
+        largest_difference: between the file's and the network's logits, as a share of the largest logit, over the
+            images that the file was checked with.
+        agreement: share of images, in percent, on which both give the same class; of a variant in int8, its card's.
         compared_on: which images these were.
         top1: accuracy on CIFAR-10's test set in percent, as the variant's card has it; None for a custom network or
             with the user's own calibration.
@@ -90,13 +91,14 @@ def export_onnx(
 
     Raises:
         ImportError: the extra `budgetnets[onnx]` is not installed.
-        TypeError, ValueError: arguments, or calibration images, of a wrong kind.
+        TypeError, ValueError: arguments, calibration images or a network of a wrong kind.
         OSError: the file cannot be written.
-        ExportError: the exporter refuses the network, or fp32 logits differ by more than 1e-4 of the largest.
+        ExportError: the exporter refuses the network, its logits are not finite, or the file's fp32 logits differ by
+            more than 1e-4 of the largest.
         WeightsError: a variant's weights cannot be had.
     """
     _require_extra()
-    if opset not in OPSETS:
+    if not isinstance(opset, int) or opset not in OPSETS:
         raise ValueError(f"opset={opset!r} is not offered; use {OPSETS[0]} to {OPSETS[-1]}")
     path = Path(path)
     _check_writable(path)
@@ -105,9 +107,9 @@ def export_onnx(
     if not net.mean and (normalize or int8):
         what = "int8" if int8 else "normalize=True"
         raise ValueError(
-            f"{what} needs mean and std of the network's {model.in_chans} channels, and its pretrained_cfg has those "
-            "of another number. Set model.pretrained_cfg['mean'] and ['std'], one number per "
-            "channel, or write fp32 with normalize=False."
+            f"{what} needs mean and std of the network's {model.in_chans} channels, and its pretrained_cfg has none "
+            "that fit. Set model.pretrained_cfg['mean'] and ['std'], one number per channel and no std of 0, or write "
+            "fp32 with normalize=False."
         )
     card = None
     if int8 and calibration is None:
@@ -116,11 +118,18 @@ def export_onnx(
             what = f"{row.name} has no activation ranges on its card" if row else "a custom network has no card"
             raise ValueError(f"int8 without calibration: {what}; give calibration=, some hundred images as uint8")
     images = None if calibration is None else read_images(calibration, *net.size)
-    graph = export_graph(net, dynamic_batch, opset)
     compared, compared_on = generated_images(CHECKED_IMAGES, *net.size), f"{CHECKED_IMAGES} generated images"
     if images is not None:
         compared = images[::HELD_OUT]
         compared_on = f"{len(compared)} {'held-out ' if int8 else ''}calibration images"
+    taken = net.prepared(compared)
+    with torch.inference_mode():
+        expected = net.eval()(taken)
+    if not expected.isfinite().all():
+        raise ExportError(
+            "the network's logits are not finite; nothing was written. Look for NaN or infinite values in its weights."
+        )
+    graph = export_graph(net, dynamic_batch, opset)
     if int8:
         if card:
             # Without normalization the file's input is what the normalization would give.
@@ -137,12 +146,11 @@ def export_onnx(
         top1 = card.top1 if card else weights.top1
     _add_metadata(graph, net, row, weights, int8, top1)
     content = graph.SerializeToString()
-    difference, agreement = _compare(content, net, compared, dynamic_batch)
+    difference, agreement = _compare(content, taken, expected, dynamic_batch)
+    if card:
+        agreement, compared_on = card.agreement, "the test images, as its card has it"
     if not math.isfinite(difference):
-        raise ExportError(
-            "the network's logits, or the file's, are not finite; nothing was written. Look for NaN or infinite values "
-            "in the network's weights."
-        )
+        raise ExportError("the file's logits are not finite; nothing was written. Please report this with the spec.")
     if not int8 and difference > FP32_TOLERANCE:
         raise ExportError(
             f"the file's logits differ from the network's by {difference:.2g} of the largest logit, more than "
@@ -163,10 +171,18 @@ def _require_extra() -> None:
 
 def _check_writable(path: Path) -> None:
     """Raise OSError now rather than after the export has been computed."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL
+        raise OSError(f"path={str(path)!r} cannot be written ({error}); choose another name") from error
     if path.is_dir():
         raise IsADirectoryError(f"path={str(path)!r} is a folder; give the file's name, such as {path / 'net.onnx'}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: there is no folder {path.parent}; make it first")
+    if path.exists() and not path.is_file():
+        raise OSError(f"path={str(path)!r} is no file but a device or the like; give a file's name")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
@@ -185,7 +201,7 @@ def _resolve(model_or_name: str | nn.Module) -> tuple[BudgetResNet, Variant | No
             f"model_or_name is a {type(model_or_name).__name__}; give a variant's name, or a network made by "
             "budgetnets.create or build_resnet (not its features, an optimized or a compiled copy)"
         )
-    return copy.deepcopy(model_or_name).eval().cpu().float(), row, weights
+    return own_copy(model_or_name).eval().cpu().float(), row, weights
 
 
 def _add_metadata(
@@ -213,18 +229,15 @@ def _add_metadata(
         entry.key, entry.value = key, value
 
 
-@torch.inference_mode()
-def _compare(content: bytes, net: WithNormalization, images: torch.Tensor, dynamic_batch: bool) -> tuple[float, float]:
-    """Return the largest difference of logits, relative to the largest logit, and the agreement in percent."""
+def _compare(content: bytes, taken: torch.Tensor, expected: torch.Tensor, dynamic_batch: bool) -> tuple[float, float]:
+    """Return the largest difference from the expected logits, relative to the largest, and the agreement in percent."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    taken = net.prepared(images)
     batches = taken.split([1, len(taken) - 1] if dynamic_batch else 1)
     found = torch.cat([torch.from_numpy(session.run(None, {INPUT: batch.numpy()})[0]) for batch in batches])
-    expected = net(taken)
     difference = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     agreement = 100 * (found.argmax(1) == expected.argmax(1)).double().mean()
     return difference.item(), agreement.item()
@@ -232,10 +245,11 @@ def _compare(content: bytes, net: WithNormalization, images: torch.Tensor, dynam
 
 def _write(path: Path, content: bytes) -> None:
     try:
+        target = path.resolve()  # a link stays, and what it leads to is replaced
         # A folder, since a file that tempfile makes could be read by its owner alone.
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
+        with tempfile.TemporaryDirectory(prefix=".export.", dir=target.parent) as folder:
+            temporary = Path(folder) / "net.onnx"
             temporary.write_bytes(content)
-            os.replace(temporary, path)
+            os.replace(temporary, target)
     except OSError as error:
         raise OSError(f"path={str(path)!r} cannot be written ({error}); nothing was left there") from error

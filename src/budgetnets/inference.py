@@ -59,7 +59,7 @@ def optimize_for_inference(model: nn.Module, dtype: torch.dtype | None = None) -
 
     Raises:
         TypeError: not a network of the family.
-        ValueError: another dtype.
+        ValueError: another dtype, or a network that is pruned but not for good.
     """
     if isinstance(model, InferenceNet):
         model = model.net
@@ -71,8 +71,24 @@ def optimize_for_inference(model: nn.Module, dtype: torch.dtype | None = None) -
     dtype = torch.float32 if dtype is None else dtype
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not offered; use one of {', '.join(map(str, DTYPES))}, or None")
-    net = fold_norms(copy.deepcopy(model).eval().requires_grad_(False).float())
+    net = fold_norms(own_copy(model).eval().requires_grad_(False).float())
     return InferenceNet(net.to(dtype=dtype, memory_format=torch.channels_last), dtype).eval()  # type: ignore[call-overload]
+
+
+def own_copy(model: BudgetResNet) -> BudgetResNet:
+    """Return a copy of a network that shares nothing with it.
+
+    Raises:
+        ValueError: torch cannot copy it, since its weights are computed from others.
+    """
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the network cannot be copied: {reason} If it is pruned, make its masks final first, with "
+            "torch.nn.utils.prune.remove(module, 'weight') for each module; if it was run, do so under torch.no_grad()."
+        ) from error
 
 
 def fold_norms(model: nn.Module) -> nn.Module:

@@ -33,13 +33,15 @@ def measure_latency(
         warmup: runs before the first, which are not counted, 0 or more.
 
     Raises:
-        TypeError: no network, or a model without a spec and no image.
+        TypeError: no network, an image that is no tensor, or a model without a spec and no image.
         ValueError: an unknown name, or a number out of range.
     """
     rounds = integer("rounds", rounds, 1, MOST_ROUNDS)
     warmup = integer("warmup", warmup, 0, MOST_ROUNDS)
     model = _built(network)
     weight = next(model.parameters(), torch.empty(0))
+    if image is not None and not isinstance(image, torch.Tensor):
+        raise TypeError(f"image is a {type(image).__name__}; give a tensor as the model takes it, (1, 3, 32, 32)")
     if image is None:
         image = _random_image(model).to(weight.device, weight.dtype)
     modules = {module: module.training for module in model.modules()}

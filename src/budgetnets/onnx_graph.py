@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Iterator
@@ -37,12 +38,9 @@ class WithNormalization(nn.Module):
         self.model = model
         self.normalize = normalize
         self.size = (model.in_chans, model.spec.input_size if model.spec else 32)
-        config: Any = model.pretrained_cfg
-        mean, std = statistics(config, model.in_chans).values()
-        known = len(mean) == len(std) == model.in_chans
-        self.mean, self.std = (mean, std) if known else ((), ())  # empty: those of another number of channels
-        if not known:
-            mean = std = (0.5,) * model.in_chans  # for the images that the file is checked with
+        self.mean, self.std = _mean_and_std(model)
+        half = (0.5,) * model.in_chans  # where nothing is known, for the images that the file is checked with
+        mean, std = self.mean or half, self.std or half
         shape = (1, model.in_chans, 1, 1)
         # One multiplication and one subtraction: (x / 255 - mean) / std.
         self.register_buffer("scale", (1 / (255 * torch.tensor(std, dtype=torch.float64))).float().view(shape))
@@ -56,6 +54,20 @@ class WithNormalization(nn.Module):
         if self.normalize:
             images = images.float() * self.scale - self.offset
         return self.model(images)
+
+
+def _mean_and_std(model: BudgetResNet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of each channel from the network's pretrained_cfg; two empty ones where it has none that fit.
+
+    The configuration is the user's to change, and may lack them or have those of another number of channels.
+    """
+    config: Any = model.pretrained_cfg
+    try:
+        mean, std = statistics(config, model.in_chans).values()
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return (), ()
+    fit = len(mean) == len(std) == model.in_chans and all(0 < value < math.inf for value in std)
+    return (mean, std) if fit else ((), ())
 
 
 def export_graph(net: WithNormalization, dynamic_batch: bool = True, opset: int = DEFAULT_OPSET) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .preprocessing import as_mode
@@ -19,6 +20,7 @@ FEWEST_IMAGES = 16
 MOST_IMAGES = 1024  # more change the ranges no further
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 QUANTIZED = ("Conv", "Add", "Mul", "Gemm", "Relu", "GlobalAveragePool")  # where a network spends its time
+MEASURED = (*QUANTIZED, "ReduceMean")  # which may become a GlobalAveragePool
 REMEDY = "give uint8 images (n, {c}, {s}, {s}), 0 to 255 and not normalized, a folder of image files, or a loader"
 
 
@@ -67,11 +69,11 @@ def read_images(source: Any, in_chans: int, size: int) -> torch.Tensor:
         TypeError, ValueError, FileNotFoundError: anything else, or fewer than 16 images.
     """
     remedy = REMEDY.format(c=in_chans, s=size)
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path) and str(source):
         images = _read_folder(Path(source), in_chans, size)
     elif isinstance(source, torch.Tensor) or hasattr(source, "__array_interface__"):
         images = _checked(source, in_chans, size, remedy)
-    elif isinstance(source, Iterable) and not isinstance(source, Mapping):
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping | str):
         batches, n = [], 0
         for batch in source:
             images = batch[0] if isinstance(batch, tuple | list) and batch else batch
@@ -81,7 +83,8 @@ def read_images(source: Any, in_chans: int, size: int) -> torch.Tensor:
                 break
         images = torch.cat(batches) if batches else torch.empty(0, in_chans, size, size, dtype=torch.uint8)
     else:
-        raise TypeError(f"calibration is a {type(source).__name__}; {remedy}")
+        found = "an empty string" if source == "" else f"a {type(source).__name__}"
+        raise TypeError(f"calibration is {found}; {remedy}")
     if len(images) < FEWEST_IMAGES:
         raise ValueError(f"calibration has {len(images)} images; give at least {FEWEST_IMAGES}, better some hundreds")
     return images[:MOST_IMAGES]
@@ -93,10 +96,11 @@ def _checked(images: Any, in_chans: int, size: int, remedy: str) -> torch.Tensor
         raise TypeError(f"calibration holds a {type(images).__name__}; {remedy}")
     if str(dtype).removeprefix("torch.") != "uint8":
         raise TypeError(f"calibration has dtype {dtype}; {remedy}")
-    images = torch.as_tensor(images)
     if tuple(images.shape[1:]) != (in_chans, size, size):
-        layout = "; the channels are last, permute(0, 3, 1, 2) them" if images.shape[-1:] == (in_chans,) else ""
+        layout = "; the channels are last, permute(0, 3, 1, 2) them" if tuple(images.shape[-1:]) == (in_chans,) else ""
         raise ValueError(f"calibration has shape {list(images.shape)}; {remedy}{layout}")
+    if not isinstance(images, torch.Tensor):  # torch takes no array that is flipped or read-only, so it gets a copy
+        images = torch.from_numpy(np.array(images[:MOST_IMAGES]))
     return images.detach().cpu()
 
 
@@ -144,7 +148,7 @@ def measure_ranges(graph: Any, images: torch.Tensor) -> dict[str, tuple[float, f
         model, augmented = Path(folder) / "fp32.onnx", Path(folder) / "augmented.onnx"
         onnx.save(graph, str(model))
         calibrator = create_calibrator(
-            model, list(QUANTIZED), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
+            model, list(MEASURED), augmented_model_path=str(augmented), calibrate_method=CalibrationMethod.MinMax
         )
         reader: Any = _Reader(graph.graph.input[0].name, images)  # the quantizer asks for get_next alone
         calibrator.collect_data(reader)
@@ -162,7 +166,6 @@ def quantize(graph: Any, ranges: Mapping[str, tuple[float, float]], float_nodes:
         ranges: from `measure_ranges`, or from a card.
         float_nodes: nodes to leave in fp32, besides the normalization before the first convolution.
     """
-    import numpy as np
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import TensorData, TensorsData, save_tensors_data
@@ -209,7 +212,8 @@ def _with_integer_means(graph: Any, ranges: Mapping[str, tuple[float, float]]) -
     values = {constant.name: onnx.numpy_helper.to_array(constant) for constant in constants if constant.dims == [2]}
     over_maps = {name for name, axes in values.items() if sorted(axes % 4) == [2, 3]}  # of (B, C, H, W)
     for node in nodes:
-        if node.op_type == "ReduceMean" and node.input[-1] in over_maps and node.output[0] in known:
+        ends = (node.input[0], node.output[0])
+        if node.op_type == "ReduceMean" and node.input[-1] in over_maps and known.keys() >= set(ends):
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
     used = {name for node in nodes for name in node.input}

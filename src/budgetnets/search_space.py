@@ -161,12 +161,11 @@ def _choices(name: str, values: Any) -> list[Any]:
     """Return a list of choices from one choice or an iterable of them."""
     if values is None or isinstance(values, str | bytes):
         return [values]
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
+    values = values.tolist() if hasattr(values, "tolist") else values  # arrays and tensors
     if isinstance(values, Mapping):
         raise TypeError(f"{name}={values!r} must be a choice or a list of choices, not a mapping")
     try:
-        found = list(values)
+        found = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     except TypeError:  # one number
         return [values]
     if not found:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from . import vectorized
-from .budget import MAX_BUDGET
 from .checks import did_you_mean, integer
 from .latency import measure_latency
 from .prediction import Predictor, features, features_of, load_predictor
+from .search_limits import LIMITS, checked_latency, checked_limits, no_network, nothing_fits, too_slow
 from .search_results import SearchResult, SearchResults
 from .search_space import GROWTHS, KERNELS, LARGEST_COUNT, LAYERS, POOLS, SKIP_KERNELS, Space, make_space
 from .spec import SE_PLACES, ResNetSpec
@@ -25,7 +26,6 @@ Objective = str | Callable[[ResNetSpec], float]
 MOST_RESULTS = 10_000
 MOST_CALLS = 100_000  # of an objective that is a function
 MEASURED = 10  # candidates whose latency may be measured for each result asked for
-LIMITS = {"max_params": "parameters", "max_macs": "multiply-adds", "max_memory": "bytes of activations"}
 
 
 def search(
@@ -79,8 +79,8 @@ def search(
         ValueError: nothing is within the limits; the message says what the smallest network costs.
         ValueError: no accuracy can be predicted.
     """
-    limits = _checked_limits(max_params, max_macs, max_memory)
-    max_latency = _checked_latency(max_latency)
+    limits = checked_limits(max_params, max_macs, max_memory)
+    max_latency = checked_latency(max_latency)
     limit = integer("limit", limit, 1, MOST_RESULTS)
     space = make_space(N, B, C, F, K, P, se, strides, growth, **options)
     predictor = _checked_objective(objective, space)
@@ -89,29 +89,8 @@ def search(
     ranked = _ranked_by_calls(fitting, objective) if callable(objective) else _ranked(fitting, objective, predictor)
     results = _with_predictions(_best(ranked, candidates), space, predictor)
     if max_latency is not None:
-        results = _within_latency(results, max_latency, limit)
+        results = _within_latency(results, max_latency, limit, partial(_cheapest, space, limits))
     return SearchResults(results)
-
-
-def _checked_limits(*values: Any) -> dict[str, int]:
-    """Return the limits that were given; 20e6 is as good as 20_000_000."""
-    limits = {}
-    for name, value in zip(LIMITS, values, strict=True):
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if value is not None:
-            limits[name] = integer(name, value, 1, MAX_BUDGET)
-    return limits
-
-
-def _checked_latency(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not hasattr(value, "__float__") or hasattr(value, "__len__"):
-        raise TypeError(f"max_latency={value!r} must be a number of milliseconds")
-    if not 0 < value < math.inf:
-        raise ValueError(f"max_latency={value!r} is out of range; use milliseconds, more than 0")
-    return float(value)
 
 
 def _checked_objective(objective: Any, space: Space) -> Predictor | None:
@@ -176,24 +155,9 @@ def _fitting(space: Space, limits: dict[str, int]) -> Iterator[_Counted]:
                 found += int(fits.sum())
                 yield counted.select(fits)
     if not found:
-        raise ValueError(_nothing(tried, smallest, least, limits))
-
-
-def _nothing(tried: int, smallest: tuple[int, ...] | None, least: dict[str, int], limits: dict[str, int]) -> str:
-    """Say why nothing was found."""
-    if smallest is None:
-        return "no combination of the choices is a network: P must divide the last map, and strides fit the input"
-    params, macs, memory = smallest
-    given = " and ".join(f"{name}={value:,}" for name, value in limits.items())
-    also = [f"the least {LIMITS[name]} are {least[name]:,}" for name in limits if name != "max_params"]
-    return "; ".join(
-        [
-            f"none of the space's {tried:,} networks is within {given}",
-            f"the smallest has {params:,} parameters, {macs:,} multiply-adds and {memory:,} bytes of activations",
-            *also,
-            "raise the limit, or give smaller choices for C, B or N",
-        ]
-    )
+        if smallest is None:
+            raise ValueError(no_network(space))
+        raise ValueError(nothing_fits(tried, smallest, least, limits))
 
 
 _Ranked = tuple[_Counted, np.ndarray]
@@ -233,7 +197,10 @@ def _checked_score(objective: Callable[[ResNetSpec], float], spec: ResNetSpec) -
         raise TypeError(f"the objective gave {score!r}; it must give a number")
     if math.isnan(score):
         raise ValueError(f"the objective gave {score!r} for {spec.to_dict()}; it must give a number that can be ranked")
-    return float(score)
+    try:
+        return float(score)
+    except OverflowError:
+        raise ValueError(f"the objective gave a whole number too large to be ranked for {spec.to_dict()}") from None
 
 
 def _best(ranked: Iterator[_Ranked], count: int) -> list[SearchResult]:
@@ -279,7 +246,14 @@ def _with_predictions(results: list[SearchResult], space: Space, predictor: Pred
     ]
 
 
-def _within_latency(candidates: list[SearchResult], max_latency: float, limit: int) -> list[SearchResult]:
+def _cheapest(space: Space, limits: dict[str, int]) -> SearchResult:
+    """Return the network within the limits that has the fewest multiply-adds."""
+    return _best(((counted, -counted.macs) for counted in _fitting(space, limits)), 1)[0]
+
+
+def _within_latency(
+    candidates: list[SearchResult], max_latency: float, limit: int, cheapest: Callable[[], SearchResult]
+) -> list[SearchResult]:
     """Return the candidates that are fast enough on this machine, measured in their order until there are `limit`."""
     passed, fastest = [], (math.inf, 0)
     for candidate in tqdm(candidates, desc="latency", unit=" networks", delay=1, leave=False):
@@ -290,10 +264,7 @@ def _within_latency(candidates: list[SearchResult], max_latency: float, limit: i
         if len(passed) == limit:
             break
     if not passed:
-        least, macs = fastest
-        remedy = f"max_macs={max(1, int(macs * max_latency / least)):,}"
-        raise ValueError(
-            f"none of the {len(candidates)} best networks is within max_latency={max_latency:g}; the fastest takes "
-            f"{least:.2f} ms with {macs:,} multiply-adds; add a limit such as {remedy}"
-        )
+        smallest = cheapest()
+        smallest = replace(smallest, latency=measure_latency(smallest.spec))
+        raise ValueError(too_slow(len(candidates), max_latency, *fastest, smallest))
     return passed
