@@ -78,7 +78,7 @@ def finetune(model, args, sampler, loader, accelerator, title):
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-        train.stop_unless_finite(loss.item(), step, optimizer)
+        train.stop_unless_finite([(step, optimizer.param_groups[0]["lr"], loss.item())])
 
 
 def main(argv=None):

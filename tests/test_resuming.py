@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from training import BARE, TINY, assert_resumes_after, command, entries, read_log, recipes, run, train, words
+from training import BARE, TINY, assert_resumes_after, command, entries, read_log, recipes, run, train
 
 pytestmark = pytest.mark.usefixtures("train_in_process")
 TINY = f"{TINY} {BARE}"
@@ -60,10 +60,13 @@ def test_a_run_is_not_resumed_under_another_recipe(tmp_path):
         run(tmp_path, "--recipe R3-V2-adam", TINY, "--epochs 1 --resume")
 
 
-def test_a_run_on_noise_says_so_and_does_not_go_on_with_real_images(tmp_path):
+def test_a_run_on_noise_says_so_and_one_on_real_images_does_not_go_on_with_noise(tmp_path):
     assert run(tmp_path, TINY, "--epochs 1")["data"] == "fake"
+    saved = torch.load(tmp_path / "checkpoint.pt")
+    saved["log"]["data"] = "CIFAR-10"
+    torch.save(saved, tmp_path / "checkpoint.pt")
     with pytest.raises(SystemExit, match="data differ from the run's own"):
-        train.main(words("--cpu --workers 0 --epochs 1 --resume --data", tmp_path, "--out", tmp_path, TINY))
+        run(tmp_path, TINY, "--epochs 1 --resume")
 
 
 def test_a_run_goes_on_with_another_number_of_processes_that_load_images(tmp_path):
