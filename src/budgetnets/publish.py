@@ -230,15 +230,11 @@ def _images_for(network: BudgetResNet) -> torch.Tensor:
 def _same_logits(network: BudgetResNet, again: nn.Module) -> bool:
     """Whether the layers of the network, with the values that were loaded, give the logits of what was loaded."""
     images = _images_for(network)
-    training = [module for module in network.modules() if module.training]
-    try:
-        found = torch.func.functional_call(network.eval(), again.state_dict(), (images,))
+    try:  # a copy, since other threads may be using the network
+        found = torch.func.functional_call(copy.deepcopy(network).eval(), again.state_dict(), (images,))
         return torch.equal(found, again(images))
     except (RuntimeError, TypeError, ValueError):  # layers that do not even fit together any more
         return False
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _replace(path: Path, content: bytes) -> None:
