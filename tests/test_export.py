@@ -185,10 +185,14 @@ def test_any_name_that_the_system_takes_is_written_and_others_are_refused_at_onc
     assert len(list(tmp_path.iterdir())) == written
 
 
-def test_a_network_with_masked_weights_says_how_to_make_them_final(tmp_path):
+def test_a_network_with_masked_weights_is_told_how_to_make_them_final(tmp_path):
     model = small()
     prune.l1_unstructured(model.stem.conv, "weight", 0.5)
-    for make in (lambda: export_onnx(model, tmp_path / "net.onnx"), lambda: budgetnets.optimize_for_inference(model)):
+    for make in (
+        lambda: export_onnx(model, tmp_path / "net.onnx"),
+        lambda: budgetnets.optimize_for_inference(model),
+        lambda: budgetnets.save_pretrained(model, tmp_path / "folder"),
+    ):
         with pytest.raises(ValueError, match=r"torch\.nn\.utils\.prune\.remove\(module, 'weight'\)"):
             make()
     prune.remove(model.stem.conv, "weight")

@@ -84,10 +84,9 @@ def own_copy(model: BudgetResNet) -> BudgetResNet:
     try:
         return copy.deepcopy(model)
     except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"the network cannot be copied: {reason} If it is pruned, make its masks final first, with "
-            "torch.nn.utils.prune.remove(module, 'weight') for each module; if it was run, do so under torch.no_grad()."
+            "the network cannot be copied, since it holds tensors that are computed from others, as pruning's masked "
+            "weights are; make those final first: torch.nn.utils.prune.remove(module, 'weight') for each module"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 import tempfile
@@ -17,6 +16,7 @@ from torch import nn
 
 from .cards import hub_card, user_card
 from .hub import CONFIG_FILENAME, HUB_FILENAME
+from .inference import own_copy
 from .network import GENERIC_NAME, BudgetResNet
 from .registry import create
 from .rows import Variant, Weights
@@ -172,7 +172,7 @@ def _check_top1(top1: float) -> None:
 def _write_folder(network: BudgetResNet, folder: Path, class_names: Sequence[str], text: str) -> None:
     from timm.models import save_for_hf
 
-    contiguous = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # safetensors takes nothing else
+    contiguous = own_copy(network).to(memory_format=torch.contiguous_format)  # safetensors takes nothing else
     contiguous._model_args = {}  # timm's record knows neither pruning nor which arguments were for the weights alone
     architecture, arguments = _architecture_and_arguments(network)
     config: dict[str, Any] = {"pretrained_cfg": {"architecture": architecture}}
@@ -231,7 +231,7 @@ def _same_logits(network: BudgetResNet, again: nn.Module) -> bool:
     """Whether the layers of the network, with the values that were loaded, give the logits of what was loaded."""
     images = _images_for(network)
     try:  # a copy, since other threads may be using the network
-        found = torch.func.functional_call(copy.deepcopy(network).eval(), again.state_dict(), (images,))
+        found = torch.func.functional_call(own_copy(network).eval(), again.state_dict(), (images,))
         return torch.equal(found, again(images))
     except (RuntimeError, TypeError, ValueError):  # layers that do not even fit together any more
         return False
