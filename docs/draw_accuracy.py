@@ -93,12 +93,12 @@ def drawn() -> str:
     plt.rcParams.update({"svg.hashsalt": "budgetnets", "font.family": "DejaVu Sans"})  # the same file on every run
     shown = points()
     panels = [
-        ("params", "parameters, millions", 1e6, (0.2, 0.5, 1, 2, 5)),
-        ("macs", "multiply-adds, millions", 1e6, (50, 100, 200, 400, 800)),
+        ("params", "parameters, millions", 1e6, (0.1, 0.2, 0.5, 1, 2, 5)),
+        ("macs", "multiply-adds, millions", 1e6, (25, 50, 100, 200, 400, 800)),
     ]
     if any("milliseconds" in point for point in shown["ours"]):
         label = "milliseconds an image, one core\n(ours int8 in ONNX Runtime, others eager)"
-        panels.append(("milliseconds", label, 1, (1, 2, 5, 10, 20, 50, 100)))
+        panels.append(("milliseconds", label, 1, (0.5, 1, 2, 5, 10, 20, 50)))
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), sharey=True, layout="constrained")
     axes[0].set_ylabel("CIFAR-10 top-1, %")
     handles = [
