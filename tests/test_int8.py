@@ -154,7 +154,7 @@ def test_a_named_variant_needs_no_calibration(name, tmp_path):
     assert report.top1 == card.top1 >= weights.top1 - 0.2
     assert report.agreement == card.agreement > 98
     assert "of the test images, as its card has it" in str(report)
-    assert report.bytes < 0.3 * 4 * row.params
+    assert report.bytes < 0.3 * 4 * row.params + 40_000  # the graph itself has some bytes, whatever the weights
     said = {entry.key: entry.value for entry in onnx.load(report.path).metadata_props}
     assert json.loads(said["class_names"]) == list(CIFAR10_CLASSES)
     assert weights.sha256 in said["source"]
