@@ -1,4 +1,4 @@
-"""Turn a finished training run into bundled weights: the file, its log, and the row to put into variants.py.
+"""Turn a finished training run into bundled weights: the file, its log, and the card for trained_weights.py.
 
     python benchmarks/bundle_weights.py runs/resnet9 --tag prog32_c10 --data DIR
 
@@ -108,7 +108,7 @@ def main() -> None:
         "recipe": recipe,
         "log": weights.log,
     }
-    print(f"{path}: {len(content):,} bytes; put this into the row of {row.name} in variants.py:\n")
+    print(f"{path}: {len(content):,} bytes; put this under {row.name} into trained_weights.py:\n")
     print("Weights(\n" + "".join(f"    {name}={value!r},\n" for name, value in row_text.items()) + "),")
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 import budgetnets
-from budgetnets import WeightsIntegrity, WeightsMismatch, WeightsUnavailable, weights
+from budgetnets import WeightsIntegrity, WeightsMismatch, WeightsUnavailable, trained_weights, weights
 from budgetnets.variants import VARIANTS, find_variant
 
 TRAINED = [(row, card) for row in VARIANTS.values() for card in row.weights]
@@ -37,6 +37,10 @@ def test_a_bundled_file_is_small_half_precision_and_the_one_on_the_card(row, car
         assert tensor.dtype == (
             torch.int64 if "num_batches" in name else torch.float32 if statistics else torch.float16
         ), name
+
+
+def test_every_card_of_trained_weights_is_that_of_a_variant():
+    assert trained_weights.TRAINED.keys() <= VARIANTS.keys()
 
 
 @EACH_TRAINED
