@@ -1,5 +1,6 @@
 """What the README and the documentation show is true: their code runs, their tables and links are fresh."""
 
+import json
 import re
 import subprocess
 import sys
@@ -64,6 +65,21 @@ def test_options_that_a_page_gives_to_a_script_exist(page):
         for option in re.findall(r"--([a-z][a-z-]+)", line):
             known = option == "help" or f'"--{option}"' in source or f'("{option}",' in source
             assert known, f"{script} has no --{option}"
+
+
+def test_the_training_page_compares_muon_with_sgd_as_the_logs_do():
+    page = (ROOT / "docs/training.md").read_text()
+
+    def last(name):
+        return json.loads((ROOT / f"docs/logs/{name}.json").read_text())["epochs"][-1]
+
+    for name in ("muon_c", "muon_b", "full_b"):
+        assert f" {last(f'choice/budgetnet_100k.{name}')['eval_top1']:.2f}" in page
+    for name in ("muon73_c10", "prog99_c10"):
+        epoch = last(f"budgetnet_100k_cifar.{name}")
+        assert f"{epoch['epoch']} " in page
+        assert f" {epoch['eval_top1']:.2f}" in page
+        assert f" {epoch['train_top1']:.1f}" in page
 
 
 def test_the_reliability_page_lists_every_fault_that_is_tested():

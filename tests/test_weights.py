@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,20 @@ def test_a_card_says_what_its_log_says(row, card):
     assert card.top1_flip > card.top1 - 0.3
     assert card.tag.endswith("_c10")
     assert (card.mean, card.std) == (budgetnets.CIFAR10_MEAN, budgetnets.CIFAR10_STD)
+
+
+@EACH_TRAINED
+def test_a_card_says_of_the_trainings_before_what_their_logs_say(row, card):
+    before = card.recipe.get("starts_from", "")
+    for name in re.findall(r"docs/logs/[\w.]+\.json", before):
+        log = json.loads((Path(__file__).parent.parent / name).read_text())
+        seconds = round(sum(epoch["train_seconds"] for epoch in log["epochs"]))
+        assert log["model"] == row.name
+        assert f"{len(log['epochs'])} epochs in {name}" in before
+        assert f"--epochs {log['args']['epochs']} " in before
+        assert f"{seconds:,} seconds, commit {log['commit']}" in before
+        if "the training went on" in card.recipe["remark"]:
+            assert f" {log['epochs'][-1]['eval_top1']:.2f}" in card.recipe["remark"]
 
 
 @EACH_TRAINED
