@@ -268,3 +268,18 @@ print(sorted(name for name in set(sys.modules) - before if not name.startswith("
     loaded = run(program).stdout
     for heavy in ("torch.onnx", "torch._dynamo", "huggingface_hub", "torchvision.datasets", "tqdm", "numpy.", "PIL"):
         assert f"'{heavy}" not in loaded, heavy
+
+
+def test_what_is_done_with_a_network_is_imported_when_it_is_asked_for():
+    program = """
+import sys, budgetnets
+tools = ["budgetnets." + name for name in ("export", "publish", "search_results", "searching", "verification")]
+assert not [tool for tool in tools if tool in sys.modules]
+budgetnets.verify, budgetnets.searching  # a public name, and a module by itself
+print([tool for tool in tools if tool in sys.modules])
+for name in dir(budgetnets):
+    getattr(budgetnets, name)
+"""
+    finished = run(program)
+    assert finished.returncode == 0, finished.stderr
+    assert "budgetnets.verification" in finished.stdout
