@@ -18,6 +18,7 @@ fix:  ## format, and repair what the linter can
 docs:  ## the documentation, in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -n -b html docs docs/_build/html
 
-tables:  ## what follows from variants, results and logs: tables and pictures of README.md and docs, the pinned keys
+tables:  ## what follows from variants, results and logs: tables and pictures of README.md and docs, the pinned keys and costs
 	$(BIN)/python docs/make_tables.py
 	$(BIN)/python tests/pin_state_dict_keys.py
+	$(BIN)/python tests/pin_costs.py
