@@ -10,25 +10,29 @@ INTRO = """\
 
 # Benchmarks
 
-Each table comes from one run of one command, and its file in `benchmarks/results` holds every figure with quartiles.
-Machines are noisy, so that ratios are what counts: all contenders take turns within a run, and each is compared with
-the reference in the same round. Times are medians."""
+Each table but one comes from one run of one command; that of int8 joins the newest run on each processor. The runs'
+files are in `benchmarks/results`. Machines are noisy, so that ratios are what counts: all contenders take turns
+within a run, and each is compared with the reference in the same round. Times are medians unless a section says
+otherwise, and the files have their quartiles."""
 
 PICTURE = """\
 ## Accuracy against cost
 
 ![CIFAR-10 top-1 against parameters, multiply-adds and latency](accuracy.svg)
 
-Ours are measured on the shipped weight files. The others are the best packaged networks within five million parameters,
-as their authors publish them (`benchmarks/peers.toml` has the source), who chose them on the test set."""
+Ours are measured on the shipped weight files. The others are a selection of pytorchcv's CIFAR-10 networks within
+five million parameters, with the accuracies that its authors publish (`benchmarks/peers.toml` has the source), who
+chose them on the test set. In the third panel ours run in int8 in ONNX Runtime, with their accuracy in int8, and the
+others in eager PyTorch; the tables below have both in eager PyTorch."""
 
 LATENCY = """\
 ## Latency on a processor
 
 `python benchmarks/latency.py`. The ONNX files take uint8 images and normalize them; the others are given normalized
-floats. Faster is relative to {reference}, in the same round. Others' accuracies are what their authors publish, as
-listed in `benchmarks/peers.toml`; where it has none, and where ours was not measured in that runtime, the field is
-empty."""
+floats. Faster is relative to {reference}, in the same round. Networks called `..._cifar10` are pytorchcv's, `resnet18`
+and `mobilenetv3_small_100` are timm's for ImageNet, on 32x32 images, and `resnet18_cifar` is the plain network that
+everyone starts from. Others' accuracies are what their authors publish, as listed in `benchmarks/peers.toml`; where it
+has none, and where ours was not measured in that runtime, the field is empty."""
 
 INT8 = """\
 ### Int8 on each processor
@@ -204,15 +208,17 @@ def page() -> str:
 
 
 def readme_section() -> str:
-    """The README's few lines on speed: our int8 file and the peers, one core, one image."""
+    """The README's few lines on speed: ours in eager PyTorch and in int8, and the peers, one core, one image."""
     result = newest("latency")
     if result is None:
         return "Not measured yet."
-    shown = {"eager fp32", "ONNX Runtime int8"}
-    rows = [
-        (f"`{row['network']}`", row["runtime"], f"{row['params'] / 1e6:.2f}", f"{row['milliseconds']['median']:.2f}")
-        for row in result["rows"]
-        if (row["batch"], row["threads"]) == (1, 1) and row["runtime"] in shown
-    ]
-    header = ("Network", "Runtime", "Parameters (M)", "One image on one core, ms")
-    return "\n\n".join([table(header, rows, right=2), place(result)])
+    one = [row for row in result["rows"] if (row["batch"], row["threads"]) == (1, 1)]
+    times = {(row["network"], row["runtime"]): f"{row['milliseconds']['median']:.2f}" for row in one}
+    rows = []
+    for row in (row for row in one if row["runtime"] == "eager fp32"):
+        top1 = "" if row["top1"] is None else f"{row['top1']:.2f}"
+        top1 += " (published)" if top1 and row["top1_source"] == "published" else ""
+        both = (times.get((row["network"], runtime), "") for runtime in ("eager fp32", "ONNX Runtime int8"))
+        rows.append((f"`{row['network']}`", f"{row['params'] / 1e6:.2f}", top1, *both))
+    header = ("Network", "Parameters (M)", "Top-1 %", "One image on one core, ms", "in int8")
+    return "\n\n".join([table(header, rows, right=4), place(result)])

@@ -16,8 +16,10 @@ INTRO = f"""\
 
 # Lessons
 
-Which of the reports' choices pay within {BUDGET:,} parameters. A difference is called one only where it is more than
-twice its own standard error, and more than its degrees of freedom let chance give in 95 of 100 cases."""
+Which of the reports' choices pay within {BUDGET:,} parameters. What is known so far rests on short trainings of small
+networks, as each section says; rows that were not run say so. A choice is said to pay or to cost only if the difference
+exceeds twice its standard error and is significant at 5 % (t-test). Several choices are tested, so that a finding near
+that threshold may be chance."""
 
 RUNS = """\
 ## What the reports' recipes say
@@ -36,8 +38,9 @@ faster. Top-1 on CIFAR-10's test set, in percent, before and after fine-tuning."
 SCHEDULERS = """\
 ## Learning-rate schedulers
 
-R2 compared PyTorch's schedulers under one short recipe. `examples/schedulers.py` does so, on a hold-out of the training
-images; each scheduler's arguments are ours."""
+R2 compared PyTorch's schedulers under one short recipe. `examples/schedulers.py` does so, on a hold-out of the
+training images; each scheduler's arguments are ours. With one seed, neighbouring rows are not told apart. Rows with
+equal figures are the same training: a rate that waits for a plateau stays constant where none comes."""
 
 
 def verdict(with_it: list[float], without: list[float]) -> str:

@@ -57,10 +57,10 @@ def best_reported(row: Variant) -> str:
     return f"{best.top1:.2f} ({best.run})"
 
 
-def model_table(link: bool) -> str:
-    """The table of all variants; in the documentation each name leads to its section."""
+def model_table(link: bool, baselines: bool) -> str:
+    """The table of variants, the reports' baselines over the budget too or not; each name may lead to its section."""
     lines = [f"| {' | '.join(HEADER)} |", "|---|---|---:|---:|---:|---:|"]
-    for row in VARIANTS.values():
+    for row in (row for row in VARIANTS.values() if row.in_budget or baselines):
         name = f"[`{row.name}`](#{row.name})" if link else f"`{row.name}`"
         macs = f"{budgetnets.count_macs(row.spec) / 1e6:,.1f}"
         cells = (name, row.report or "none", f"{row.params:,}", macs, best_reported(row), measured(row))
@@ -79,6 +79,13 @@ def item(text: str) -> str:
     return textwrap.fill(f"- {text}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
+def recipe_lines(key: str, value: object) -> list[str]:
+    """An entry of a recipe as a list item; steps are numbered beneath it."""
+    if isinstance(value, tuple):
+        return [f"  - {key}:", *(f"    {i}. `{step}`" for i, step in enumerate(value, 1))]
+    return [f"  - {key}: `{value}`"]
+
+
 def weights_section(row: Variant, weights: Weights) -> str:
     mirrored = f"{weights.top1_flip:.2f} % with the mean of the logits of each image and its mirror image"
     facts = [
@@ -88,7 +95,7 @@ def weights_section(row: Variant, weights: Weights) -> str:
         f"- License: {weights.license}",
         f"- Log of every epoch: `{weights.log}`, drawn below",
         "- Recipe:",
-        *(f"  - {key}: `{value}`" for key, value in weights.recipe.items()),
+        *(line for key, value in weights.recipe.items() for line in recipe_lines(key, value)),
     ]
     curves = f"![Loss, accuracy and learning rate by epoch](logs/{row.name}.{weights.tag}.png)"
     return "\n".join([f"Weights `{row.name}.{weights.tag}`:", "", *facts, "", curves])
@@ -114,8 +121,8 @@ def section(row: Variant) -> str:
 
 def models_page() -> str:
     reports = "\n".join(item(f"**{key}**: {title}") for key, title in REPORTS.items())
-    sections = [section(row) for row in VARIANTS.values()]
-    return "\n\n".join([INTRO, model_table(link=True), *sections, f"## The reports\n\n{reports}"]) + "\n"
+    sections = [model_table(link=True, baselines=True), *(section(row) for row in VARIANTS.values())]
+    return "\n\n".join([INTRO, *sections, f"## The reports\n\n{reports}"]) + "\n"
 
 
 def predictor_section() -> str:
@@ -161,7 +168,7 @@ def with_parts(name: str, text: str | None, parts: dict[str, str]) -> str:
 
 
 def readme_parts() -> dict[str, str]:
-    return {"models": model_table(link=False), "speed": benchmark_tables.readme_section()}
+    return {"models": model_table(link=False, baselines=False), "speed": benchmark_tables.readme_section()}
 
 
 def read(path: Path) -> str | None:

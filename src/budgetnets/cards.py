@@ -101,7 +101,9 @@ def card(name: str) -> Card:
 
 
 def _provenance(weights: Weights) -> str:
-    recipe = ", ".join(f"{key} {value}" for key, value in weights.recipe.items())
+    recipe = ", ".join(
+        f"{key} {', then '.join(value) if isinstance(value, tuple) else value}" for key, value in weights.recipe.items()
+    )
     return f"{weights.dataset} test set, the shipped file in fp32, one crop, last epoch; {recipe}"
 
 

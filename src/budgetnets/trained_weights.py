@@ -23,9 +23,13 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                 recipe={
                     "command": "examples/train.py --model resnet9_cifar --model-args '{\"pretrained\": true}' --seed 1 "
                     "--epochs 12 --sizes 24x9 --lr 0.1 --warmup 0.15 --crop 3 --eval-every 3 --fast --compile",
-                    "starts_from": "the weights that this commit bundles, of the 25 epochs in "
-                    "docs/logs/resnet9_cifar.prog25_c10.json: examples/train.py --model resnet9_cifar --epochs 25 "
-                    "--sizes 16x12,24x10 --crop 3 --eval-every 6 --fast --compile; 7,896 seconds, commit b8c16b2",
+                    "starts_from": (
+                        (
+                            "25 epochs in docs/logs/resnet9_cifar.prog25_c10.json, 92.71 % on the test set: "
+                            "examples/train.py --model resnet9_cifar --epochs 25 --sizes 16x12,24x10 --crop 3 "
+                            "--eval-every 6 --fast --compile; 7,896 seconds, commit b8c16b2"
+                        ),
+                    ),
                     "epochs": 12,
                     "seed": 1,
                     "hardware": "1 x AMD EPYC, 2 threads each",
@@ -49,8 +53,12 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     "command": "examples/train.py --model resnet24_sestem_cifar --model-args "
                     '\'{"checkpoint_path": "resnet24.safetensors"}\' --epochs 3 --sizes 20x2 --batch-size 128 --lr '
                     "0.08 --warmup 0.1 --crop 3 --eval-every 3 --fast --compile",
-                    "starts_from": "resnet9_cifar.prog37_c10, its stem and first three stages: "
-                    "examples/grow.py resnet24_sestem_cifar --start resnet9_cifar --out resnet24.safetensors",
+                    "starts_from": (
+                        (
+                            "resnet9_cifar.prog37_c10, its stem and first three stages: "
+                            "examples/grow.py resnet24_sestem_cifar --start resnet9_cifar --out resnet24.safetensors"
+                        ),
+                    ),
                     "epochs": 3,
                     "seed": 0,
                     "hardware": "1 x Intel(R) Xeon(R) Processor, 1 threads each",
@@ -76,8 +84,12 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     "command": "examples/train.py --model resnet26_cifar --model-args "
                     '\'{"checkpoint_path": "resnet26.safetensors"}\' --epochs 9 --sizes 24x5 --lr 0.1 --warmup 0.15 '
                     "--crop 3 --eval-every 9 --fast --compile",
-                    "starts_from": "seresnet26_cifar.grown8_c10, all but its squeeze-and-excitations: "
-                    "examples/grow.py resnet26_cifar --start seresnet26_cifar --out resnet26.safetensors",
+                    "starts_from": (
+                        (
+                            "seresnet26_cifar.grown8_c10, all but its squeeze-and-excitations: "
+                            "examples/grow.py resnet26_cifar --start seresnet26_cifar --out resnet26.safetensors"
+                        ),
+                    ),
                     "epochs": 9,
                     "seed": 0,
                     "hardware": "1 x AMD EPYC, 1 threads each",
@@ -102,8 +114,12 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     "command": "examples/train.py --model seresnet26_cifar --model-args "
                     '\'{"checkpoint_path": "seresnet26.safetensors"}\' --epochs 8 --sizes 24x5 --lr 0.1 --warmup 0.15 '
                     "--crop 3 --eval-every 4 --fast --compile",
-                    "starts_from": "seresnet20_cifar.prog19_c10, its three layers: examples/grow.py seresnet26_cifar "
-                    "--start seresnet20_cifar --out seresnet26.safetensors",
+                    "starts_from": (
+                        (
+                            "seresnet20_cifar.prog19_c10, its three layers: "
+                            "examples/grow.py seresnet26_cifar --start seresnet20_cifar --out seresnet26.safetensors"
+                        ),
+                    ),
                     "epochs": 8,
                     "seed": 0,
                     "hardware": "1 x AMD EPYC, 1 threads each",
@@ -149,17 +165,25 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     "command": "examples/train.py --model resnet14_cifar --model-args "
                     '\'{"checkpoint_path": "resnet14b.safetensors"}\' --seed 4 --epochs 4 --sizes 24x3 --opt nmuon '
                     "--lr 0.004 --weight-decay 0.03 --warmup 0.1 --crop 3 --eval-every 4 --fast --compile",
-                    "starts_from": "model.safetensors of the 6 epochs in docs/logs/resnet14_cifar.grown14_c10.json: "
-                    "examples/train.py --model resnet14_cifar --model-args "
-                    '\'{"checkpoint_path": "resnet14.safetensors"}\' --seed 3 '
-                    "--epochs 6 --sizes 16x1,24x4 --opt nmuon --lr 0.008 --weight-decay 0.03 --warmup 0.15 --crop 3 "
-                    "--eval-every 6 --fast --compile; 4,956 seconds, commit 8d9b7cf. These start from "
-                    "model.safetensors of the 8 epochs in docs/logs/resnet14_cifar.grown8_c10.json: "
-                    "examples/train.py --model resnet14_cifar --model-args "
-                    '\'{"checkpoint_path": "resnet14.safetensors"}\' --epochs 8 --sizes 16x3,24x4 --lr 0.1 '
-                    "--warmup 0.15 --crop 3 --eval-every 8 --fast --compile; 5,237 seconds, commit a6045ac. These "
-                    "start from resnet9_cifar.prog37_c10: examples/grow.py resnet14_cifar --start resnet9_cifar "
-                    "--out resnet14.safetensors",
+                    "starts_from": (
+                        (
+                            "resnet9_cifar.prog37_c10: "
+                            "examples/grow.py resnet14_cifar --start resnet9_cifar --out resnet14.safetensors"
+                        ),
+                        (
+                            "8 epochs in docs/logs/resnet14_cifar.grown8_c10.json, 92.06 % on the test set: "
+                            "examples/train.py --model resnet14_cifar --model-args "
+                            '\'{"checkpoint_path": "resnet14.safetensors"}\' --epochs 8 --sizes 16x3,24x4 --lr 0.1 '
+                            "--warmup 0.15 --crop 3 --eval-every 8 --fast --compile; 5,237 seconds, commit a6045ac"
+                        ),
+                        (
+                            "6 epochs in docs/logs/resnet14_cifar.grown14_c10.json, 92.76 % on the test set: "
+                            "examples/train.py --model resnet14_cifar --model-args "
+                            '\'{"checkpoint_path": "resnet14.safetensors"}\' --seed 3 --epochs 6 --sizes 16x1,24x4 '
+                            "--opt nmuon --lr 0.008 --weight-decay 0.03 --warmup 0.15 --crop 3 --eval-every 6 --fast "
+                            "--compile; 4,956 seconds, commit 8d9b7cf"
+                        ),
+                    ),
                     "epochs": 4,
                     "seed": 4,
                     "hardware": "1 x Intel(R) Xeon(R) Processor, 1 threads each",
@@ -167,8 +191,8 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     "seconds": 2584,
                     "torch": "2.15.0+cu132",
                     "commit": "8d9b7cf",
-                    "remark": "other trainings ran on the machine's second core; the 8 epochs ended at 92.06 % on the "
-                    "test set and the 6 at 92.76, under the report's 93.06 %, and so the training went on",
+                    "remark": "other trainings ran on the machine's second core; what came before was under the "
+                    "report's 93.06 % on the test set, and so the training went on",
                 },
                 log="docs/logs/resnet14_cifar.grown18_c10.json",
             ),
@@ -207,21 +231,27 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     "command": "examples/train.py --model resnet34_deep8_alt_cifar --model-args "
                     '\'{"checkpoint_path": "alt12.safetensors"}\' --seed 2 --epochs 10 --sizes 24x6 --lr 0.1 '
                     "--warmup 0.15 --crop 3 --eval-every 10 --fast --compile",
-                    "starts_from": "the 12 epochs in docs/logs/resnet34_deep8_alt_cifar.grown12_c10.json: "
-                    "examples/train.py --model resnet34_deep8_alt_cifar --model-args "
-                    '\'{"checkpoint_path": "deep8_alt.safetensors"}\' --epochs 12 --sizes 24x9 --lr 0.1 --warmup 0.15 '
-                    "--crop 3 --eval-every 6 --fast --compile; 5,777 seconds, commit a6932ba. These start from all of "
-                    "resnet34_deep8_cifar.prog34_c10: examples/grow.py resnet34_deep8_alt_cifar "
-                    "--start resnet34_deep8_cifar --out deep8_alt.safetensors",
+                    "starts_from": (
+                        (
+                            "resnet34_deep8_cifar.prog34_c10, all of it: examples/grow.py resnet34_deep8_alt_cifar "
+                            "--start resnet34_deep8_cifar --out deep8_alt.safetensors"
+                        ),
+                        (
+                            "12 epochs in docs/logs/resnet34_deep8_alt_cifar.grown12_c10.json, 91.39 % on the test "
+                            "set: examples/train.py --model resnet34_deep8_alt_cifar --model-args "
+                            '\'{"checkpoint_path": "deep8_alt.safetensors"}\' --epochs 12 --sizes 24x9 --lr 0.1 '
+                            "--warmup 0.15 --crop 3 --eval-every 6 --fast --compile; 5,777 seconds, commit a6932ba"
+                        ),
+                    ),
                     "epochs": 10,
                     "seed": 2,
                     "hardware": "1 x AMD EPYC, 1 threads each",
                     "seconds": 5008,
                     "torch": "2.15.0+cu132",
                     "commit": "a6932ba",
-                    "remark": "other trainings ran on the machine's second core; the 12 epochs ended at 91.39 % on the "
-                    "test set, under the report's 91.46 %, and so the training went on; another continuation, of 3 "
-                    "epochs, gave 91.09 %",
+                    "remark": "other trainings ran on the machine's second core; what came before was under the "
+                    "report's 91.46 % on the test set, and so the training went on; another continuation, of 3 epochs, "
+                    "gave 91.09 %",
                 },
                 log="docs/logs/resnet34_deep8_alt_cifar.grown22_c10.json",
             ),
@@ -244,8 +274,9 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     "seconds": 7363,
                     "torch": "2.15.0+cu132",
                     "commit": "e66fefe",
-                    "remark": "other work ran on the machine's second core, and some on this one; of the comparisons "
-                    "in docs/logs/choice those that end at full size were made while this was trained",
+                    "remark": "other work ran on the machine's second core, and some on this one; the comparisons in "
+                    "docs/logs/choice that end at full size were made while this was in training already, so they did "
+                    "not choose it",
                 },
                 log="docs/logs/budgetnet_100k_cifar.prog99_c10.json",
             ),
@@ -263,8 +294,12 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                     '\'{"checkpoint_path": "grown300.safetensors"}\' --seed 1 --epochs 34 --sizes 16x10,24x22 '
                     "--batch-size 128 --opt nmuon --lr 0.02 --weight-decay 0.01 --warmup 0.15 --smoothing 0.0 "
                     "--crop 3 --eval-every 34 --fast --compile",
-                    "starts_from": "all of budgetnet_100k_cifar.prog99_c10: examples/grow.py budgetnet_300k_cifar "
-                    "--start budgetnet_100k_cifar --out grown300.safetensors",
+                    "starts_from": (
+                        (
+                            "budgetnet_100k_cifar.prog99_c10, all of it: examples/grow.py budgetnet_300k_cifar "
+                            "--start budgetnet_100k_cifar --out grown300.safetensors"
+                        ),
+                    ),
                     "epochs": 34,
                     "seed": 1,
                     "hardware": "1 x Intel(R) Xeon(R) Processor, 1 threads each",
