@@ -220,8 +220,7 @@ def main(argv=None):
     if names and len(names) != model.num_classes:
         sys.exit(f"{len(names)} --classes for {model.num_classes} outputs; give a name for each")
     mean, std = tuple(args.mean), tuple(args.std)
-    config = {"mean": mean, "std": std, "license": args.license, "label_names": names or None}
-    model.pretrained_cfg |= config | {"tag": None}  # a variant's own says which weights of ours it has
+    model.pretrained_cfg |= {"mean": mean, "std": std}
     try:
         budgetnets.save_pretrained(model, args.out, class_names=names, license=args.license)
     except OSError as error:

@@ -20,7 +20,9 @@ def make_loss(args, accelerator):
     """
     if not args.teacher:
         return lambda loss, logits, images: loss
-    teacher = budgetnets.optimize_for_inference(load_teacher(args)).to(accelerator.device)
+    teacher = load_teacher(args).to(accelerator.device).requires_grad_(False)
+    if isinstance(teacher, budgetnets.BudgetResNet):  # and not another network of timm's
+        teacher = budgetnets.optimize_for_inference(teacher)
     if args.compile:
         teacher = torch.compile(teacher, dynamic=False)
     share, warmth = args.distill, args.temperature

@@ -56,6 +56,9 @@ def grow(model, other):
     Raises:
         ValueError: networks of different kinds.
     """
+    for network in (model, other):
+        if not isinstance(network, budgetnets.BudgetResNet):
+            raise ValueError(f"a {type(network).__name__} is no network of the family; give a variant or budget_resnet")
     for what in ("block", "norm", "act", "in_chans"):
         own, theirs = getattr(model.spec, what), getattr(other.spec, what)
         if own != theirs:
@@ -112,14 +115,15 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     try:
         model = budgetnets.create(args.model, **args.model_args)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OSError) as error:  # weights that --model-args ask for, too
         sys.exit(f"{args.model} --model-args {json.dumps(args.model_args)}: {error}")
     other, _ = trained.load("--start", args.start)
     try:
         copied = grow(model, other)
     except ValueError as error:
         sys.exit(f"--start {args.start}: {error}")
-    run_folder.write(args.out, lambda path: save_file(model.state_dict(), path, {"format": "pt"}))
+    remedy = "make room, or choose another --out"
+    run_folder.write(args.out, lambda path: save_file(model.state_dict(), path, {"format": "pt"}), remedy)
     fresh = ", ".join(parts_without(copied, model.state_dict())) or "nothing"
     print(f"{args.out}: {len(copied)} tensors start from {args.start}; anew start {fresh}")
 

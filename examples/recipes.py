@@ -115,6 +115,8 @@ def make_model(args, device, **also):
     except (TypeError, ValueError, RuntimeError, OSError) as error:
         reason = str(error) or type(error).__name__  # timm's own reader of a checkpoint says nothing
         sys.exit(f"--model {args.model} --model-args {args.model_args}: {reason}")
+    if not hasattr(model, "num_classes"):  # features_only
+        sys.exit(f"--model-args {args.model_args} gives a {type(model).__name__}, which has no classifier to train")
     if (model.num_classes, model.in_chans) != (10, 3):
         found = f"{model.num_classes} classes and {model.in_chans} channels"
         sys.exit(f"--model-args {args.model_args} gives {found}; CIFAR-10 has 10 classes and 3 channels")

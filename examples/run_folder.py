@@ -42,7 +42,7 @@ def held(folder):
         yield
 
 
-def write(path, save):
+def write(path, save, remedy="make room, then go on after the last whole epoch with --resume"):
     """Write a file beside its place and move it there, so that whatever happens leaves the old one or the new one."""
     beside = path.with_name(path.name + ".tmp")
     try:
@@ -51,7 +51,7 @@ def write(path, save):
         os.replace(beside, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # the system's, torch's and safetensors' own
         beside.unlink(missing_ok=True)  # a part of a file only fills the disk
-        sys.exit(f"cannot write {path}: {error}; make room, then go on after the last whole epoch with --resume")
+        sys.exit(f"cannot write {path}: {error}; {remedy}")
 
 
 def refuse_changed(folder, log, now):

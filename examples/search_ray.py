@@ -11,6 +11,7 @@ extra: `pip install "budgetnets[ray]"`. The result is a table, and results.json 
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ from ray.tune.schedulers import ASHAScheduler
 import budgetnets
 
 STATE = "state.pt"
+REMEDY = "make room, and give the same command again"
 USED = {  # of train.py's options; the rest would change nothing
     *("data", "out", "seed", "epochs", "batch_size", "opt", "opt_args", "decay_all", "lr", "momentum", "weight_decay"),
     *("sched", "sched_args", "warmup", "smoothing", "crop", "pad", "flip", "rotate", "translate", "jitter"),
@@ -105,6 +107,14 @@ def parse_args():
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs for each trial [0]")
     parser.add_argument("train_options", nargs="*", metavar="-- --OPTION", help="of train.py, such as -- --lr 0.1")
     args = parser.parse_args()
+    if not 1 <= args.grace <= args.epochs:
+        parser.error(f"--grace {args.grace} of --epochs {args.epochs}; use 1 or more, and no more than the epochs")
+    if args.reduction < 2:
+        parser.error(f"--reduction {args.reduction} stops nothing; use 2 or more")
+    if min(args.candidates, args.cpus, args.cpus if args.workers is None else args.workers) < 1:
+        parser.error("--candidates, --cpus and --workers must be 1 or more")
+    if not 0 <= args.gpus < math.inf:
+        parser.error(f"--gpus {args.gpus} is out of range; use 0 or more")
     # A wrong option is refused before Ray starts.
     training = train.parse_args([*train_options(args), "--model", "budget_resnet"])
     recipes.refuse_unused(parser, training, train.defaults() | {"ema": 0.0, "model": "budget_resnet"}, USED)
@@ -132,7 +142,7 @@ def make_tuner(args, out):
     candidates = budgetnets.search(**limits, objective=args.objective, limit=args.candidates)
     print(candidates)
     out.mkdir(parents=True, exist_ok=True)
-    run_folder.write(out / "search.json", lambda path: path.write_text(json.dumps(plan, indent=1) + "\n"))
+    run_folder.write(out / "search.json", lambda path: path.write_text(json.dumps(plan, indent=1) + "\n"), REMEDY)
     specs = tune.grid_search([candidate.spec.to_dict() for candidate in candidates])
     asha = ASHAScheduler(max_t=args.epochs, grace_period=args.grace, reduction_factor=args.reduction)
     return tune.Tuner(
@@ -170,7 +180,7 @@ def main():
     environment = {"working_dir": str(Path(__file__).parent)}  # the workers import train.py from there
     ray.init(address=args.address, runtime_env=environment, **local)
     found = rows(make_tuner(args, out).fit())
-    run_folder.write(out / "results.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+    run_folder.write(out / "results.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"), REMEDY)
     print(f"{'parameters':>12} {'M mult-adds':>12} {'epochs':>7} {'top-1 %':>8}  letters")
     for row in found:
         letters = {name: row["spec"][name] for name in ("N", "B", "C", "F", "K", "P", "se")}

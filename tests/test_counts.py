@@ -1,5 +1,6 @@
 """Counting by arithmetic gives what building and running the network gives."""
 
+import numpy as np
 import pytest
 import torch
 from family import specs
@@ -8,6 +9,7 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.utils.flop_counter import FlopCounterMode
 
+import budgetnets
 from budgetnets import (
     BudgetResNet,
     ResNetSpec,
@@ -123,6 +125,16 @@ def test_counting_refuses_what_building_refuses():
         count_macs("resnet18_cifar", max_params=10_000_000)
     with pytest.raises(TypeError, match="did you mean 'num_classes'"):
         count_params(2, 1, 8, num_class=3)
+
+
+@pytest.mark.parametrize("budget", [2_000_000, 2e6, np.int64(2_000_000), np.float32(2e6), np.float64(2e6)])
+def test_a_budget_is_read_alike_everywhere(budget):
+    assert build_resnet(2, 1, 8, max_params=budget).spec.num_layers == 2
+    assert count_params("seresnet20_cifar", max_params=budget) == 1_092_650
+    assert "seresnet20_cifar" in budgetnets.list_models(max_params=budget)
+    assert budgetnets.search(budget, budget, budget, objective="params", N=2, B=1, C=8)[0].params <= 2_000_000
+    with pytest.raises(ValueError, match="over max_params=2,000,000"):
+        build_resnet(4, 2, [64, 128, 256, 512], max_params=budget)
 
 
 def test_counting_allocates_nothing():

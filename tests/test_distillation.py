@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from training import TINY, assert_resumes_after, assert_same_weights, distillation, read_log, run, weights
+from training import OF_TIMM, TINY, assert_resumes_after, assert_same_weights, distillation, read_log, run, weights
 
 import budgetnets
 
@@ -116,6 +116,13 @@ def test_a_variant_with_weights_teaches_in_mixed_precision(tmp_path):
     mixed = run(tmp_path / "bf16", options, "--precision bf16")["epochs"][0]["train_loss"]
     assert mixed != plain
     assert mixed == pytest.approx(plain, rel=0.02)
+
+
+def test_any_network_of_timms_can_teach(tmp_path):
+    run(tmp_path / "other", OF_TIMM)
+    plain = run(tmp_path / "plain", f"{TINY} --epochs 1")["epochs"][0]
+    taught = run(tmp_path / "taught", f"{TINY} --epochs 1 --teacher {tmp_path / 'other'}")["epochs"][0]
+    assert taught["train_loss"] != plain["train_loss"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_the_file_of_a_network_of_one_channel_normalizes_as_its_transform_does(t
 def test_the_file_says_what_it_is(tmp_path):
     model = small(num_classes=2)
     model.class_names = ("cat", "dog")
-    export_onnx(model, tmp_path / "net.onnx", opset=18)
+    export_onnx(model, tmp_path / "net.onnx", opset=np.int64(18))
     said = metadata(tmp_path / "net.onnx")
     assert said["input"] == "uint8 RGB, 0 to 255"
     assert json.loads(said["class_names"]) == ["cat", "dog"]
@@ -114,7 +115,8 @@ def test_the_file_says_what_it_is(tmp_path):
 BAD_ARGUMENTS = [
     ({"model_or_name": "resnet9_cifa"}, ValueError, "did you mean 'resnet9_cifar'"),
     ({"model_or_name": torch.nn.Linear(2, 2)}, TypeError, "is a Linear; give a variant's name, or a network"),
-    ({"opset": 12}, ValueError, "opset=12 is not offered; use 18 to 23"),
+    ({"opset": 12}, ValueError, "opset=12 is out of range; use 18 to 23"),
+    ({"opset": "18"}, TypeError, "opset='18' must be an integer"),
     ({"path": "missing/net.onnx"}, FileNotFoundError, "there is no folder"),
     ({"path": "."}, IsADirectoryError, "is a folder; give the file's name"),
     ({"path": "/proc/net.onnx"}, OSError, "cannot be written"),

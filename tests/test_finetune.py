@@ -114,6 +114,15 @@ def test_the_same_seed_gives_the_same_network(tuned, two_classes, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_mixed_precision_leaves_a_network_in_fp32(two_classes, tmp_path):
+    options = ["--model", "budget_resnet", "--no-pretrained", "--precision", "bf16", *QUICK, "--epochs", 1]
+    run("finetune.py", two_classes, "--out", tmp_path, *options)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {
+        torch.float32,
+        torch.int64,
+    }
+
+
 def test_a_network_of_one_channel_learns_from_grey_images(two_classes, tmp_path):
     budgetnets.save_pretrained(budgetnets.build_resnet(2, 1, 8, in_chans=1), tmp_path / "start")
     run("finetune.py", two_classes, "--out", tmp_path / "run", "--model", f"local-dir:{tmp_path / 'start'}", *QUICK)

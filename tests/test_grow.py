@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from training import TINY, grow, read_log, run
+from training import OF_TIMM, TINY, grow, read_log, run
 
 import budgetnets
 
@@ -168,6 +168,10 @@ def test_a_run_that_started_from_a_file_can_be_started_from_when_the_file_is_gon
         (["--start", "resnet9_cifar", "--model-args", '{"act": "silu"}'], "act='silu', the one to start from 'relu'"),
         (["--start", "resnet9_cifar", "--model-args", '{"N": '], 'give JSON such as {"N": 2, "B": 1, "C": [32, 64]}'),
         (["--start", "resnet9_cifar", "--model-args", '{"ac": "silu"}'], "unknown option 'ac'; did you mean 'act'?"),
+        (
+            ["--start", "resnet9_cifar", "--model-args", '{"checkpoint_path": "nowhere.safetensors"}'],
+            "nowhere.safetensors",
+        ),
         (["--start", "resnet9_cifar", "--out", "none/grown.safetensors"], "there is no folder none; make it first"),
     ],
 )
@@ -178,6 +182,14 @@ def test_what_makes_no_sense_is_refused_with_the_remedy(options, message, tmp_pa
         grow.main(["resnet26_cifar", *options])
     assert message in f"{stopped.value} {capsys.readouterr().err}"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_another_librarys_network_is_no_start(tmp_path):
+    run(tmp_path / "run", OF_TIMM)
+    out = ["--out", str(tmp_path / "grown.safetensors")]
+    with pytest.raises(SystemExit, match="a ResNet is no network of the family; give a variant or budget_resnet"):
+        grow.main(["resnet26_cifar", "--start", str(tmp_path / "run"), *out])
+    assert not (tmp_path / "grown.safetensors").exists()
 
 
 def test_networks_without_a_classifier_grow_too(tmp_path):

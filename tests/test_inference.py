@@ -101,6 +101,27 @@ def test_only_a_network_of_the_family_is_taken(other):
         optimize_for_inference(other())
 
 
+def test_a_parametrized_network_is_told_how_to_make_its_weights_final():
+    model = trained(build_resnet(1, 1, 8))
+    torch.nn.utils.parametrizations.weight_norm(model.stem.conv)
+    with pytest.raises(ValueError, match=r"stem.conv is parametrized: .*\.parametrize\.remove_parametrizations"):
+        optimize_for_inference(model)
+    torch.nn.utils.parametrize.remove_parametrizations(model.stem.conv, "weight")
+    assert optimize_for_inference(model)(IMAGES).shape == (4, 10)
+
+
+def test_a_network_that_accelerate_prepared_is_copied_without_its_mixed_precision(tmp_path):
+    accelerate = pytest.importorskip("accelerate", reason="pip install 'budgetnets[train]'")
+    model = trained(build_resnet(2, 1, [8, 16]))
+    expected = model(IMAGES)
+    accelerate.Accelerator(mixed_precision="bf16", cpu=True).prepare(model)
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)  # the precision is held for the process
+    assert not torch.equal(model(IMAGES), expected)  # in bf16
+    torch.testing.assert_close(optimize_for_inference(model)(IMAGES), expected, rtol=0, atol=1e-5)
+    budgetnets.save_pretrained(model, tmp_path)
+    assert torch.equal(budgetnets.create(f"local-dir:{tmp_path}", pretrained=True)(IMAGES), expected)
+
+
 def test_norms_that_depend_on_the_image_stay():
     fast = optimize_for_inference(build_resnet(1, 1, 32, norm="groupnorm"))
     assert any("norm" in type(m).__name__.lower() for m in fast.modules())

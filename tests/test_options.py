@@ -62,6 +62,7 @@ def test_options_that_do_not_fit_are_refused_with_the_remedy(capsys, options, sa
         ("--model resnet9", "--model resnet9 is unknown; did you mean 'resnet9_cifar'?"),
         ("""--model budget_resnet --model-args '{"N": 2}'""", "B and C"),
         ("""--model-args '{"num_classes": 5}'""", "5 classes and 3 channels; CIFAR-10 has 10"),
+        ("""--model-args '{"features_only": true}'""", "gives a FeatureListNet, which has no classifier to train"),
         ("""--model-args '{"checkpoint_path": "nowhere.safetensors"}'""", "nowhere.safetensors"),
         ("--opt foo", "--opt foo"),
         ("""--opt-args '{"foo": 1}'""", "foo"),

@@ -110,6 +110,29 @@ def test_a_saved_network_is_loaded_for_other_images_with_the_pool_that_it_had(tm
 
 
 @needs_weights
+def test_what_was_said_of_other_weights_is_not_said_of_a_network_that_never_had_them(tmp_path):
+    row, weights = TRAINED[0]
+    untrained = budgetnets.create(row.name)
+    save_pretrained(untrained, tmp_path / "net", license="mit")
+    again = budgetnets.create(f"local-dir:{tmp_path / 'net'}", pretrained=True)
+    assert again.class_names is None
+    assert again.pretrained_cfg["license"] == "mit"
+    assert weights.tag not in (tmp_path / "net" / "config.json").read_text()
+    save_pretrained(untrained, tmp_path / "named", class_names=list("abcdefghij"))
+    renamed = budgetnets.create(f"local-dir:{tmp_path / 'named'}", pretrained=True)
+    renamed.reset_classifier(10)  # ten other classes
+    save_pretrained(renamed, tmp_path / "reset")
+    assert budgetnets.create(f"local-dir:{tmp_path / 'reset'}", pretrained=True).class_names is None
+
+
+def test_the_card_counts_the_pool_that_the_network_has(tmp_path):
+    model = budgetnets.create("budget_resnet", N=2, B=1, C=[8, 16], global_pool="catavgmax")
+    text = (save_pretrained(model, f"{tmp_path}/mine/") / "README.md").read_text()
+    assert f"- Parameters: {sum(p.numel() for p in model.parameters()):,}\n" in text
+    assert "\n# mine\n" in text
+
+
+@needs_weights
 def test_a_trained_network_is_saved_without_where_its_weights_came_from(tmp_path):
     row, _ = TRAINED[0]
     model = budgetnets.create(row.name, pretrained=True, local_files_only=True)

@@ -208,6 +208,11 @@ def test_results_are_a_sequence_that_prints_as_a_table():
         ({"gorwth": 2}, TypeError, "did you mean 'growth'"),
         ({"N": 64, "B": None}, ValueError, "more than 100,000 choices"),
         ({"C": 60_000, "B": 1000, "F": 31}, ValueError, "is counted; use smaller choices"),
+        (
+            {"N": 12, "B": None, "C": None, "F": range(1, 33, 2), "K": range(1, 33, 2), "P": range(1, 4_000)},
+            ValueError,
+            r"N=12 has \de\+\d\d combinations of the choices, .* give fewer choices, 1e\+12",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused(arguments, error, message):

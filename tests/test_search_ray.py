@@ -46,6 +46,27 @@ def knows_an_epoch(out):
     return any("checkpoint_0000" in state.read_text() for state in out.glob("experiment_state-*.json"))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--grace", 9), "--grace 9 of --epochs 8; use 1 or more, and no more than the epochs"),
+        (("--grace", 0), "--grace 0 of"),
+        (("--reduction", 1), "--reduction 1 stops nothing; use 2 or more"),
+        (("--candidates", 0), "must be 1 or more"),
+        (("--workers", 0), "must be 1 or more"),
+        (("--gpus", -1), "--gpus -1.0 is out of range"),
+    ],
+)
+def test_what_ray_would_refuse_late_is_refused_at_once(options, said, monkeypatch, capsys):
+    search_ray = pytest.importorskip("search_ray", reason="pip install 'budgetnets[ray]'")
+    command = [SCRIPT, *SEARCH, "--out", "nowhere", *TRAINING[:4], *options, *TRAINING[6:]]
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    with pytest.raises(SystemExit) as stopped:
+        search_ray.parse_args()
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_killed_search_goes_on_to_the_same_numbers(tmp_path):
     said = finish(start(tmp_path / "whole"))
     whole = results(tmp_path / "whole")

@@ -214,8 +214,7 @@ def test_a_skip_kernel_and_a_kernel_may_be_larger_than_a_later_map():
 def test_max_params_refuses_before_building_and_says_by_how_much():
     with pytest.raises(ValueError, match=r"11,173,962 parameters, 6,173,962 over max_params=5,000,000"):
         build_resnet(4, 2, [64, 128, 256, 512], max_params=5_000_000)
-    assert build_resnet(2, 1, 8, max_params=np.int64(5_000_000)).spec.num_layers == 2
-    for nonsense in (0, -1, True, 1.5, "5M"):
+    for nonsense in (0, -1, True, 1.5, float("inf"), "5M"):
         with pytest.raises((TypeError, ValueError), match="max_params="):
             build_resnet(2, 1, 8, max_params=nonsense)
 

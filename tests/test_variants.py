@@ -187,21 +187,15 @@ def test_list_models_filters_by_pattern_budget_and_weights():
         budgetnets.list_models(3)
 
 
-@pytest.mark.parametrize("call", [budgetnets.create, budgetnets.card, budgetnets.transforms, budgetnets.count_params])
-def test_an_unknown_name_is_answered_with_the_nearest(call):
+TAKE_A_NAME = ["create", "card", "transforms", "count_params", "count_macs", "count_memory", "measure_latency"]
+
+
+@pytest.mark.parametrize("call", TAKE_A_NAME)
+def test_an_unknown_name_or_tag_is_answered_with_the_known_ones(call):
     with pytest.raises(ValueError, match="did you mean 'resnet9_cifar'"):
-        call("resnet_9_cifar")
-    with (
-        pytest.raises(ValueError, match="no weights tagged 'nonsense_c10'")
-        if call
-        in (
-            budgetnets.create,
-            budgetnets.card,
-            budgetnets.transforms,
-        )
-        else pytest.raises(ValueError, match="unknown variant")
-    ):
-        call("resnet9_cifar.nonsense_c10" if call is not budgetnets.count_params else "nonsense")
+        getattr(budgetnets, call)("resnet_9_cifar")
+    with pytest.raises(ValueError, match="resnet9_cifar has no weights tagged 'nonsense_c10'; it has"):
+        getattr(budgetnets, call)("resnet9_cifar.nonsense_c10")
 
 
 @pytest.mark.parametrize("name", [None, 3, b"resnet9_cifar"])
@@ -220,6 +214,16 @@ def test_the_generic_network_takes_the_factorys_arguments():
         timm.create_model("budget_resnet", **kwargs, max_params=1000)
     with pytest.raises(TypeError, match="no B, C"):
         timm.create_model("budget_resnet", N=2)
+
+
+def test_a_budget_is_for_the_pool_that_the_network_has():
+    """catavgmax doubles what the classifier takes."""
+    letters = {"N": 2, "B": 1, "C": [8, 16], "global_pool": "catavgmax"}
+    params = sum(p.numel() for p in timm.create_model("budget_resnet", **letters).parameters())
+    assert params == budgetnets.count_params(2, 1, [8, 16]) + 16 * 10
+    assert timm.create_model("budget_resnet", **letters, max_params=params).num_classes == 10
+    with pytest.raises(ValueError, match=f"the network has {params:,} parameters, 1 over max_params={params - 1:,}"):
+        timm.create_model("budget_resnet", **letters, max_params=params - 1)
 
 
 def run(program):

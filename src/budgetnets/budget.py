@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from .checks import integer
+from .checks import cost_limit
 from .spec import ACTIVATIONS, NORMS, STEM_KERNEL_SIZE, ResNetSpec, Stage
 from .variants import find_variant
 
 BYTES_PER_VALUE = 4  # fp32
-MAX_BUDGET = 10**15
 
 
-def count_params(*network: Any, max_params: int | None = None, **options: Any) -> int:
+def count_params(*network: Any, max_params: float | None = None, **options: Any) -> int:
     """Return the exact number of learned parameters of a network, without building it.
+
+    Its pool is an average, as `build_resnet` has it; timm's "catavgmax" doubles what the classifier takes.
 
     Args:
         *network: a variant's name, a `ResNetSpec`, or build_resnet's letters: `count_params(N, B, C, F, K, P)`.
@@ -26,7 +27,7 @@ def count_params(*network: Any, max_params: int | None = None, **options: Any) -
     return spec_params(_resolve(network, max_params, options))
 
 
-def count_macs(*network: Any, max_params: int | None = None, **options: Any) -> int:
+def count_macs(*network: Any, max_params: float | None = None, **options: Any) -> int:
     """Return the exact multiply-adds of one image's forward pass: convolutions and linear layers, without biases.
 
     That is half of what `torch.utils.flop_counter.FlopCounterMode` counts. Arguments and errors as `count_params`.
@@ -34,7 +35,7 @@ def count_macs(*network: Any, max_params: int | None = None, **options: Any) -> 
     return spec_macs(_resolve(network, max_params, options))
 
 
-def count_memory(*network: Any, max_params: int | None = None, **options: Any) -> int:
+def count_memory(*network: Any, max_params: float | None = None, **options: Any) -> int:
     """Return the peak bytes of fp32 activations while one image passes through the network at inference.
 
     Counted are the maps that live at once, one layer after the other: a convolution, pool or linear layer holds its
@@ -46,14 +47,14 @@ def count_memory(*network: Any, max_params: int | None = None, **options: Any) -
     return spec_memory(_resolve(network, max_params, options))
 
 
-def check_budget(spec: ResNetSpec, max_params: int) -> None:
+def check_budget(spec: ResNetSpec, max_params: float, pool_type: str = "avg") -> None:
     """Raise ValueError, with the excess, when the network has more than `max_params` parameters.
 
     Raises:
-        TypeError: `max_params` is no integer.
+        TypeError: `max_params` is no whole number.
     """
-    max_params = integer("max_params", max_params, 1, MAX_BUDGET)
-    params = spec_params(spec)
+    max_params = cost_limit("max_params", max_params)
+    params = spec_params(spec, pool_type)
     if params > max_params:
         raise ValueError(
             f"the network has {params:,} parameters, {params - max_params:,} over max_params={max_params:,}; "
@@ -61,7 +62,7 @@ def check_budget(spec: ResNetSpec, max_params: int) -> None:
         )
 
 
-def _resolve(network: tuple[Any, ...], max_params: int | None, options: dict[str, Any]) -> ResNetSpec:
+def _resolve(network: tuple[Any, ...], max_params: float | None, options: dict[str, Any]) -> ResNetSpec:
     if network and isinstance(network[0], str | ResNetSpec):
         first, *letters = network
         if letters:
@@ -83,8 +84,8 @@ def _resolve(network: tuple[Any, ...], max_params: int | None, options: dict[str
     return spec
 
 
-def spec_params(spec: ResNetSpec) -> int:
-    """Learned parameters of a spec, classifier included."""
+def spec_params(spec: ResNetSpec, pool_type: str = "avg") -> int:
+    """Learned parameters of a spec, classifier included, under a pool of timm's."""
     total = _conv(spec.in_chans, spec.widths[0], STEM_KERNEL_SIZE) + NORMS[spec.norm] * spec.widths[0]
     total += ACTIVATIONS[spec.act]
     if spec.se == "stem":
@@ -97,11 +98,11 @@ def spec_params(spec: ResNetSpec) -> int:
             total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size)
             total += NORMS[spec.norm] * stage.out_width
     if spec.num_classes:
-        total += (spec.num_features * spec.grid**2 + 1) * spec.num_classes
+        total += (_pooled(spec, pool_type) + 1) * spec.num_classes
     return total
 
 
-def spec_macs(spec: ResNetSpec) -> int:
+def spec_macs(spec: ResNetSpec, pool_type: str = "avg") -> int:
     """Multiply-adds of a spec's convolutions and linear layers for one image of its input size."""
     total = _conv(spec.in_chans, spec.widths[0], STEM_KERNEL_SIZE) * spec.input_size**2
     if spec.se == "stem":
@@ -111,10 +112,10 @@ def spec_macs(spec: ResNetSpec) -> int:
         total += (stage.blocks - 1) * _block_macs(spec, stage, stage.out_width, stage.out_size)
         if stage.projects:
             total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size) * stage.out_size**2
-    return total + spec.num_features * spec.grid**2 * spec.num_classes
+    return total + _pooled(spec, pool_type) * spec.num_classes
 
 
-def spec_memory(spec: ResNetSpec) -> int:
+def spec_memory(spec: ResNetSpec, pool_type: str = "avg") -> int:
     """Peak bytes of fp32 activations of a spec for one image of its input size; the rules are count_memory's."""
     stem_map = spec.widths[0] * spec.input_size**2
     peak = spec.in_chans * spec.input_size**2 + stem_map
@@ -124,9 +125,14 @@ def spec_memory(spec: ResNetSpec) -> int:
         peak = max(peak, _block_peak(spec, stage, first=True))
         if stage.blocks > 1:
             peak = max(peak, _block_peak(spec, stage, first=False))
-    pooled = spec.num_features * spec.grid**2
+    pooled = _pooled(spec, pool_type)
     peak = max(peak, spec.num_features * spec.final_size**2 + pooled, pooled + spec.num_classes)
     return BYTES_PER_VALUE * peak
+
+
+def _pooled(spec: ResNetSpec, pool_type: str) -> int:
+    """Values that the classifier takes."""
+    return spec.num_features * spec.grid**2 * (2 if pool_type == "catavgmax" else 1)
 
 
 def _conv(in_width: int, out_width: int, kernel_size: int) -> int:

@@ -142,15 +142,15 @@ logits = model({images})
 ```"""
 
 
-def _architecture(spec: ResNetSpec) -> str:
+def _architecture(spec: ResNetSpec, pool_type: str = "avg") -> str:
     return f"""\
 ```text
 {spec}
 ```
 
-- Parameters: {spec_params(spec):,}
-- Multiply-adds for one image: {spec_macs(spec):,}
-- Activations for one image in fp32, at their peak: {spec_memory(spec) / 1024:,.0f} KiB"""
+- Parameters: {spec_params(spec, pool_type):,}
+- Multiply-adds for one image: {spec_macs(spec, pool_type):,}
+- Activations for one image in fp32, at their peak: {spec_memory(spec, pool_type) / 1024:,.0f} KiB"""
 
 
 def hub_card(row: Variant, weights: Weights) -> str:
@@ -213,7 +213,14 @@ logits of each image and its mirror image ({weights.mean_and_spread}); expected 
 
 
 def user_card(
-    spec: ResNetSpec, name: str, class_names: Sequence[str], dataset: str, top1: float | None, license: str
+    spec: ResNetSpec,
+    pool_type: str,
+    *,
+    name: str,
+    class_names: Sequence[str],
+    dataset: str,
+    top1: float | None,
+    license: str,
 ) -> str:
     """Return the model card of a network that a user publishes; a `name` without a colon is the Hub's."""
     accuracy = f"\nTop-1 as its author gives it: {top1:.2f} %.\n" if top1 is not None else ""
@@ -230,6 +237,6 @@ A residual network for small images, made with budgetnets{f" and trained on {dat
 {classes}{accuracy}
 ## Architecture
 
-{_architecture(spec)}
+{_architecture(spec, pool_type)}
 """,
     )

@@ -8,6 +8,8 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 # Caps that stop a typing mistake or a hostile config.json before anything is allocated. The largest network of the
 # reports has 8 layers, 50 blocks and 2,048 channels.
 MAX_LAYERS = 64
@@ -15,6 +17,7 @@ MAX_BLOCKS = 1_000
 MAX_WIDTH = 65_536
 MAX_INPUT_SIZE = 4_096
 MAX_CLASSES = 1_000_000
+MAX_LIMIT = 10**15
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
@@ -36,6 +39,13 @@ def integer(name: str, value: Any, low: int, high: int, note: str = "") -> int:
     if not low <= number <= high:
         raise ValueError(f"{name}={number} is out of range; use {low} to {high:,}{note}")
     return number
+
+
+def cost_limit(name: str, value: Any) -> int:
+    """Return a limit on what a network may cost as an int, at least 1; 5e6 is as good as 5_000_000."""
+    if isinstance(value, np.floating | float) and value.is_integer():
+        value = int(value)
+    return integer(name, value, 1, MAX_LIMIT)
 
 
 def layer_count(values: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .checks import integer
 from .inference import own_copy
 from .network import BudgetResNet
 from .onnx_graph import DEFAULT_OPSET, INPUT, NORMALIZATION, ExportError, WithNormalization, export_graph, quiet
@@ -98,8 +99,7 @@ def export_onnx(
         WeightsError: a variant's weights cannot be had.
     """
     _require_extra()
-    if not isinstance(opset, int) or opset not in OPSETS:
-        raise ValueError(f"opset={opset!r} is not offered; use {OPSETS[0]} to {OPSETS[-1]}")
+    opset = integer("opset", opset, OPSETS[0], OPSETS[-1])
     path = Path(path)
     _check_writable(path)
     model, row, weights = _resolve(model_or_name)

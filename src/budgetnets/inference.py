@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
 
 from .network import BudgetResNet
 
@@ -59,7 +60,7 @@ def optimize_for_inference(model: nn.Module, dtype: torch.dtype | None = None) -
 
     Raises:
         TypeError: not a network of the family.
-        ValueError: another dtype, or a network that is pruned but not for good.
+        ValueError: another dtype, or a network that is pruned or parametrized, but not for good.
     """
     if isinstance(model, InferenceNet):
         model = model.net
@@ -71,6 +72,12 @@ def optimize_for_inference(model: nn.Module, dtype: torch.dtype | None = None) -
     dtype = torch.float32 if dtype is None else dtype
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not offered; use one of {', '.join(map(str, DTYPES))}, or None")
+    for name, module in model.named_modules():
+        if is_parametrized(module):
+            raise ValueError(
+                f"{name} is parametrized: its weights are computed from others in every pass; make them final first, "
+                "with torch.nn.utils.parametrize.remove_parametrizations"
+            )
     net = fold_norms(own_copy(model).eval().requires_grad_(False).float())
     return InferenceNet(net.to(dtype=dtype, memory_format=torch.channels_last), dtype).eval()  # type: ignore[call-overload]
 
@@ -82,12 +89,16 @@ def own_copy(model: BudgetResNet) -> BudgetResNet:
         ValueError: torch cannot copy it, since its weights are computed from others.
     """
     try:
-        return copy.deepcopy(model)
+        net = copy.deepcopy(model)
     except RuntimeError as error:
         raise ValueError(
             "the network cannot be copied, since it holds tensors that are computed from others, as pruning's masked "
             "weights are; make those final first: torch.nn.utils.prune.remove(module, 'weight') for each module"
         ) from error
+    # Accelerate's mixed precision gives a network a forward of its own, which is bound to the network it was given to.
+    if getattr(vars(net).get("_original_forward"), "__func__", None) is type(net).forward:
+        del net.forward, net._original_forward
+    return net
 
 
 def fold_norms(model: nn.Module) -> nn.Module:

@@ -348,7 +348,7 @@ def build_resnet(
     in_chans: int = 3,
     input_size: int = 32,
     init: str = "default",
-    max_params: int | None = None,
+    max_params: float | None = None,
     **unknown: Any,
 ) -> BudgetResNet:
     """Return a new network of the family, randomly initialized.

@@ -66,8 +66,16 @@ def save_pretrained(
     names = _checked_class_names(network, class_names)
     if top1 is not None:
         _check_top1(top1)
-    text = user_card(network.spec, repo_id or f"local-dir:{folder}", names, dataset, top1, license)
-    _write_folder(network, Path(folder), names, text)
+    text = user_card(
+        network.spec,
+        network.global_pool.pool_type,
+        name=repo_id or f"local-dir:{Path(folder)}",
+        class_names=names,
+        dataset=dataset,
+        top1=top1,
+        license=license,
+    )
+    _write_folder(network, Path(folder), names, text, license)
     return Path(folder)
 
 
@@ -129,7 +137,7 @@ def _write_release(folder: Path, row: Variant, weights: Weights) -> Path:
     name = f"{row.name}.{weights.tag}"
     network = create(name, pretrained=True)
     assert isinstance(network, BudgetResNet)
-    _write_folder(network, folder, weights.classes, hub_card(row, weights))
+    _write_folder(network, folder, weights.classes, hub_card(row, weights), weights.license, weights.tag)
     _replace(folder / HUB_FILENAME, bundled_path(row, weights).read_bytes())
     images = _images_for(network)
     with torch.inference_mode():
@@ -169,11 +177,15 @@ def _check_top1(top1: float) -> None:
         raise ValueError(f"top1={top1!r} must be a percentage, 0 to 100")
 
 
-def _write_folder(network: BudgetResNet, folder: Path, class_names: Sequence[str], text: str) -> None:
+def _write_folder(
+    network: BudgetResNet, folder: Path, class_names: Sequence[str], text: str, license: str, tag: str | None = None
+) -> None:
     from timm.models import save_for_hf
 
     contiguous = own_copy(network).to(memory_format=torch.contiguous_format)  # safetensors takes nothing else
     contiguous._model_args = {}  # timm's record knows neither pruning nor which arguments were for the weights alone
+    # What its configuration says otherwise is of the weights that it was created with, or would have been.
+    contiguous.pretrained_cfg |= {"label_names": tuple(class_names) or None, "license": license, "tag": tag}
     architecture, arguments = _architecture_and_arguments(network)
     config: dict[str, Any] = {"pretrained_cfg": {"architecture": architecture}}
     if class_names:

@@ -14,8 +14,8 @@ from timm.models._registry import _model_entrypoints, _model_to_module
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .budget import MAX_BUDGET, check_budget
-from .checks import integer
+from .budget import check_budget
+from .checks import cost_limit
 from .hub import fetch_folder
 from .network import GENERIC_NAME, BudgetResNet, timm_config
 from .rows import Variant, Weights
@@ -52,7 +52,8 @@ def create(
     """
     if not isinstance(name, str):
         raise TypeError(f"name={name!r} must be a string such as 'resnet9_cifar'")
-    place, _, repo = name.replace("hf_hub:", "hf-hub:").partition(":")
+    place, _, repo = name.partition(":")
+    place = "hf-hub" if place == "hf_hub" else place  # timm takes both
     if revision is not None and (place != "hf-hub" or "@" in repo):
         raise TypeError(
             f"revision={revision!r} is for 'hf-hub:org/name' without an @ of its own; {name!r} says which weights it "
@@ -79,7 +80,7 @@ def create(
     return model.eval() if pretrained else model
 
 
-def list_models(filter: str = "", pretrained: bool = False, max_params: int | None = None) -> list[str]:
+def list_models(filter: str = "", pretrained: bool = False, max_params: float | None = None) -> list[str]:
     """Return the names of the zoo's variants, in the table's order.
 
     Args:
@@ -88,13 +89,13 @@ def list_models(filter: str = "", pretrained: bool = False, max_params: int | No
         max_params: only those with at most so many parameters.
 
     Raises:
-        TypeError: a filter that is no string, or a budget that is no integer.
+        TypeError: a filter that is no string, or a budget that is no whole number.
         ValueError: a budget below 1.
     """
     if not isinstance(filter, str):
         raise TypeError(f"filter={filter!r} must be a shell pattern, a string such as 'resnet9*'")
-    most = MAX_BUDGET if max_params is None else integer("max_params", max_params, 1, MAX_BUDGET)
-    rows = [row for row in VARIANTS.values() if row.params <= most]
+    most = None if max_params is None else cost_limit("max_params", max_params)
+    rows = [row for row in VARIANTS.values() if most is None or row.params <= most]
     names = [f"{row.name}.{w.tag}" for row in rows for w in row.weights] if pretrained else [row.name for row in rows]
     return [name for name in names if not filter or any(fnmatch.fnmatch(name, p) for p in (filter, f"{filter}.*"))]
 
@@ -147,7 +148,7 @@ def _create_generic(pretrained: bool, **kwargs: Any) -> nn.Module:
     options = {name: kwargs[name] for name in OPTIONS if name in kwargs}
     spec = ResNetSpec.from_dict(letters | options)
     if max_params is not None:
-        check_budget(spec, max_params)
+        check_budget(spec, max_params, kwargs.get("global_pool", "avg"))
     return _create(GENERIC_NAME, spec, pretrained, kwargs)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .budget import MAX_BUDGET
-from .checks import integer
+from .checks import cost_limit
 from .search_results import SearchResult
 from .search_space import Space
 
@@ -17,10 +16,8 @@ def checked_limits(*values: Any) -> dict[str, int]:
     """Return the limits that were given; 20e6 is as good as 20_000_000."""
     limits = {}
     for name, value in zip(LIMITS, values, strict=True):
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
         if value is not None:
-            limits[name] = integer(name, value, 1, MAX_BUDGET)
+            limits[name] = cost_limit(name, value)
     return limits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ FIRST_WIDTHS = (*range(8, 64, 4), *range(64, 129, 8))
 
 ARGUMENTS = ("growth", "limit", "objective", "max_params", "max_macs", "max_memory", "max_latency", *OPTIONS)
 MOST_CHOICES = 100_000  # of one letter
+MOST_COMBINATIONS = 10**12  # for one N; some millions are searched in a second
 PER_LAYER = ("B", "C", "F", "K", "strides")
 SKIP_SHARE = 32  # no skip convolution costs more times the block beside it: 16 with bottlenecks, 1 with basic blocks
 
@@ -58,10 +60,7 @@ class Layers:
         return tuple(len(column) for column in self.choices)
 
     def __len__(self) -> int:
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -149,6 +148,11 @@ def make_space(
             _table("strides", _strides(chosen["strides"], n), n),
         )
         entry = Layers(n, *tables, np.array(list(dict.fromkeys(pools))), np.array(list(dict.fromkeys(places))))
+        if math.prod(entry.shape) > MOST_COMBINATIONS:
+            raise ValueError(
+                f"N={n} has {math.prod(entry.shape):.0e} combinations of the choices, and a search goes through all; "
+                f"give fewer choices, {MOST_COMBINATIONS:.0e} combinations at most"
+            )
         if len(entry):
             _refuse_uncountable(shared, entry)
             layers.append(entry)

@@ -201,16 +201,21 @@ def find_variant(name: str) -> Variant:
     """Return the row of a variant, by its name with or without a weights' tag.
 
     Raises:
-        ValueError: an unknown name, answered with the nearest known one.
+        ValueError: an unknown name, answered with the nearest known one; or a tag that the variant has not.
     """
     if not isinstance(name, str):
         raise TypeError(f"name={name!r} must be a variant's name, a string such as 'resnet9_cifar'")
-    bare = name.partition(".")[0]
+    bare, _, tag = name.partition(".")
     if bare not in VARIANTS:
         if os.path.isdir(name):
             raise ValueError(f"{name!r} is a folder, not a variant; for the network in it, write 'local-dir:{name}'")
         raise ValueError(f"unknown variant {name!r}{did_you_mean(bare, VARIANTS)} There are {', '.join(VARIANTS)}")
-    return VARIANTS[bare]
+    row = VARIANTS[bare]
+    tags = [weights.tag for weights in row.weights]
+    if tag and tag not in tags:
+        known = f"it has {', '.join(tags)}" if tags else "it has no trained weights yet"
+        raise ValueError(f"{bare} has no weights tagged {tag!r}; {known}")
+    return row
 
 
 def find_weights(name: str) -> Weights | None:
@@ -219,13 +224,5 @@ def find_weights(name: str) -> Weights | None:
     Raises:
         ValueError: an unknown variant or tag.
     """
-    row = find_variant(name)
-    tag = name.partition(".")[2]
-    if not tag:
-        return row.weights[0] if row.weights else None
-    for weights in row.weights:
-        if weights.tag == tag:
-            return weights
-    tags = [weights.tag for weights in row.weights]
-    known = f"it has {', '.join(tags)}" if tags else "it has no trained weights yet"
-    raise ValueError(f"{row.name} has no weights tagged {tag!r}; {known}")
+    row, tag = find_variant(name), name.partition(".")[2]
+    return next((weights for weights in row.weights if tag in ("", weights.tag)), None)
