@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 for needed in ("accelerate", "matplotlib"):
     pytest.importorskip(needed, reason="pip install 'budgetnets[train]'")
 
+import average  # noqa: E402, F401
 import cifar  # noqa: E402, F401
 import distillation  # noqa: E402, F401
 import fast_data  # noqa: E402, F401
