@@ -109,15 +109,6 @@ def measure(runners: dict[str, Callable], batch: int, rounds: int) -> dict[str, 
     return found
 
 
-def measured_top1(name: str, runtime: str) -> float | None:
-    """A variant's accuracy as its cards have it; None where nobody measured it, as for int8 in OpenVINO."""
-    weights = find_weights(name)
-    if weights is None or not runtime.endswith("int8"):
-        return weights and weights.top1
-    card = read_int8_card(VARIANTS[name], weights) if runtime.startswith("ONNX") else None
-    return card and card.top1
-
-
 def row(name: str, times: list[float], reference: list[float], batch: int, threads: int, sizes: dict) -> dict:
     network, _, runtime = name.partition(", ")
     ratios = [r / t for r, t in zip(reference, times, strict=True)]
@@ -129,8 +120,7 @@ def row(name: str, times: list[float], reference: list[float], batch: int, threa
         "milliseconds": results.spread(times),
         "times_faster_than_reference": results.spread(ratios),
         "params": sizes[network],
-        "top1": measured_top1(network, runtime) if network in VARIANTS else PEERS.get(network, {}).get("top1"),
-        "top1_source": "measured" if network in VARIANTS else "published",
+        "published_top1": PEERS.get(network, {}).get("top1"),
     }
 
 

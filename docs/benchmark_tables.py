@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from budgetnets.quantization import read_int8_card
+from budgetnets.variants import VARIANTS, find_weights
+
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 INTRO = """\
@@ -13,7 +16,8 @@ INTRO = """\
 Each table but one comes from one run of one command; that of int8 joins the newest run on each processor. The runs'
 files are in `benchmarks/results`. Machines are noisy, so that ratios are what counts: all contenders take turns
 within a run, and each is compared with the reference in the same round. Times are medians unless a section says
-otherwise, and the files have their quartiles."""
+otherwise, and the files have their quartiles. Our accuracies are those of today's weights, whose values do not change
+the times."""
 
 PICTURE = """\
 ## Accuracy against cost
@@ -104,6 +108,17 @@ def table(header: tuple[str, ...], rows: list[tuple], right: int) -> str:
     return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
+def accuracy(row: dict) -> str:
+    """Ours as the cards have it today, since the time that a network takes does not depend on its weights' values."""
+    if row["network"] not in VARIANTS:
+        published = row["published_top1"]
+        return "" if published is None else f"{published:.2f} (published)"
+    weights, int8 = find_weights(row["network"]), row["runtime"].endswith("int8")
+    if weights and int8:  # its accuracy is known in ONNX Runtime alone
+        weights = read_int8_card(VARIANTS[row["network"]], weights) if row["runtime"].startswith("ONNX") else None
+    return f"{weights.top1:.2f}" if weights else ""
+
+
 def latency_rows(result: dict, threads: int) -> list[tuple]:
     """A row for each contender: name, runtime, parameters, accuracy, then milliseconds and ratio for each batch."""
     entries = [row for row in result["rows"] if row["threads"] == threads]
@@ -112,13 +127,11 @@ def latency_rows(result: dict, threads: int) -> list[tuple]:
     rows = []
     for network, runtime in dict.fromkeys((row["network"], row["runtime"]) for row in entries):
         first = found[network, runtime, batches[0]]
-        accuracy = "" if first["top1"] is None else f"{first['top1']:.2f}"
-        accuracy += " (published)" if first["top1"] and first["top1_source"] == "published" else ""
         cells: list[str] = []
         for batch in batches:
             row = found[network, runtime, batch]
             cells += [f"{row['milliseconds']['median']:.2f}", f"{row['times_faster_than_reference']['median']:.2f}"]
-        rows.append((f"`{network}`", runtime, f"{first['params'] / 1e6:.2f}", accuracy, *cells))
+        rows.append((f"`{network}`", runtime, f"{first['params'] / 1e6:.2f}", accuracy(first), *cells))
     return rows
 
 
@@ -216,9 +229,7 @@ def readme_section() -> str:
     times = {(row["network"], row["runtime"]): f"{row['milliseconds']['median']:.2f}" for row in one}
     rows = []
     for row in (row for row in one if row["runtime"] == "eager fp32"):
-        top1 = "" if row["top1"] is None else f"{row['top1']:.2f}"
-        top1 += " (published)" if top1 and row["top1_source"] == "published" else ""
         both = (times.get((row["network"], runtime), "") for runtime in ("eager fp32", "ONNX Runtime int8"))
-        rows.append((f"`{row['network']}`", f"{row['params'] / 1e6:.2f}", top1, *both))
+        rows.append((f"`{row['network']}`", f"{row['params'] / 1e6:.2f}", accuracy(row), *both))
     header = ("Network", "Parameters (M)", "Top-1 %", "One image on one core, ms", "in int8")
     return "\n\n".join([table(header, rows, right=4), place(result)])
