@@ -76,11 +76,11 @@ def test_the_training_page_compares_muon_with_sgd_as_the_logs_do():
     for name in ("muon_c", "muon_b", "full_b"):
         assert f" {last(f'choice/budgetnet_100k.{name}')['eval_top1']:.2f}" in page
     larger, smaller = "budgetnet_300k_cifar", "budgetnet_100k_cifar"
-    for name in (f"{smaller}.muon73_c10", f"{smaller}.prog99_c10", f"{larger}.grown34_c10", f"{larger}.cutout42_c10"):
+    for name in (f"{smaller}.muon73_c10", f"{smaller}.prog99_c10", f"{larger}.grown34_c10", f"{larger}.mean42_c10"):
         epoch = last(name)
         assert f"{epoch['epoch']} " in page
         assert f" {epoch['eval_top1']:.2f}" in page
-        if "cutout" not in name:  # of images with squares cut out, the share that is right says little
+        if "mean42" not in name:  # of images with squares cut out, the share that is right says little
             assert f" {epoch['train_top1']:.1f}" in page
 
 
