@@ -1,12 +1,12 @@
-"""Average the weights of trainings that went on from one another: often better than each, and no training at all.
+"""Average the weights of trainings that went on from one another: better than each, where they are equally good.
 
     python examples/average.py runs/first runs/second --data DIR --out runs/both
 
 Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407), with torch's own: such trainings end in different
-places of one valley of the loss, and the mean lies deeper in it. Each counts the same; BatchNorm's statistics are those
-of training images as they are, measured with the averaged weights. Any may be a variant's weights but the last, which
-is a run of train.py. The folder gets what a run's has: model.safetensors, and the last run's log.json with "averaged",
-what was averaged and what it reached. Needs `pip install "budgetnets[train]"`.
+places of one valley of the loss, and the mean may lie deeper in it. Each counts the same; BatchNorm's statistics are
+those of training images as they are, measured with the averaged weights. Any may be a variant's weights but the last,
+which is a run of train.py. The folder gets what a run's has: model.safetensors, and the last run's log.json with
+"averaged", what was averaged and what it reached. Needs `pip install "budgetnets[train]"`.
 """
 
 import argparse

@@ -84,6 +84,21 @@ def test_the_training_page_compares_muon_with_sgd_as_the_logs_do():
             assert f" {epoch['train_top1']:.1f}" in page
 
 
+def test_the_training_page_compares_each_mean_with_its_two_trainings_as_the_logs_do():
+    page = (ROOT / "docs/training.md").read_text()
+    rows = re.findall(r"\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| \[(?:hold-out|test set)\]\((\S+)\) \|", page)
+    assert len(rows) > 3
+    firsts = ["choice/budgetnet_100k.muon_b", "resnet14_cifar.grown18_c10", "budgetnet_300k_cifar.grown34_c10"]
+    firsts += ["averaging/resnet18_slim.first", "averaging/budgetnet_100k.second", "resnet9_cifar.prog37_c10"]
+    logs = [json.loads((ROOT / f"docs/logs/{name}.json").read_text()) for name in firsts]
+    known = {(log["params"], f"{log['epochs'][-1]['eval_top1']:.2f}") for log in logs}
+    for first, second, mean, path in rows:
+        log = json.loads((ROOT / "docs" / path).read_text())
+        assert second == f"{log['epochs'][-1]['eval_top1']:.2f}"
+        assert mean == f"{log['averaged']['eval_top1']:.2f}"
+        assert (log["params"], first) in known
+
+
 def test_the_reliability_page_lists_every_fault_that_is_tested():
     from test_hub_faults import FAULTS
 
