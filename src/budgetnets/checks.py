@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 # Caps that stop a typing mistake or a hostile config.json before anything is allocated. The largest network of the
 # reports has 8 layers, 50 blocks and 2,048 channels.
@@ -43,8 +42,9 @@ def integer(name: str, value: Any, low: int, high: int, note: str = "") -> int:
 
 def cost_limit(name: str, value: Any) -> int:
     """Return a limit on what a network may cost as an int, at least 1; 5e6 is as good as 5_000_000."""
-    if isinstance(value, np.floating | float) and value.is_integer():
-        value = int(value)
+    # NumPy's floats are Reals too, and need no import here: counting is arithmetic that works without NumPy.
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and float(value).is_integer():
+        value = int(float(value))
     return integer(name, value, 1, MAX_LIMIT)
 
 
