@@ -21,8 +21,9 @@ import reproduction_page
 import study_logs
 
 import budgetnets
-from budgetnets.prediction import load_predictor
+from budgetnets.prediction import Predictor, features, load_predictor
 from budgetnets.rows import BUDGET, Reported, Variant, Weights
+from budgetnets.search_space import make_space
 from budgetnets.variants import REPORTS, VARIANTS
 
 ROOT = Path(__file__).parent.parent
@@ -140,7 +141,11 @@ def predictor_section() -> str:
         ("Evaluated on", f"{about['holdout_images']:,} other training images"),
         ("Multiply-adds", f"{macs[0] / 1e6:.1f} to {macs[1] / 1e6:.1f} million"),
         ("Parameters", f"{params[0]:,.0f} to {params[1]:,.0f}"),
-        ("Kendall's tau on held-out networks", f"{tau['mean']:.3f} +- {tau['sd']:.3f} ({about['cross_validation']})"),
+        ("Of the search's default space, beyond these", share_beyond(predictor)),
+        (
+            "Kendall's tau on held-out networks, within these",
+            f"{tau['mean']:.3f} +- {tau['sd']:.3f} ({about['cross_validation']})",
+        ),
         ("The same by multiply-adds alone", f"{about['tau_of_macs_alone']:.3f}"),
         ("The same by parameters alone", f"{about['tau_of_params_alone']:.3f}"),
         ("Seed-to-seed standard deviation", noise),
@@ -148,6 +153,15 @@ def predictor_section() -> str:
         ("Fitted", f"{about['date']}, commit {about['commit']}; {', '.join(about['hardware'])}"),
     )
     return benchmark_tables.table(("What", "Value"), list(facts), right=0)
+
+
+def share_beyond(predictor: Predictor) -> str:
+    """How much of what is searched lies beyond what the predictor was fitted to."""
+    space = make_space()
+    chunks = [networks for _, networks in space.chunks() if len(networks.se)]
+    beyond = [predictor.predict(features(networks)).extrapolates for networks in chunks]
+    total = sum(map(len, beyond))
+    return f"{100 * sum(chunk.sum() for chunk in beyond) / total:.0f} % of {total:,} networks"
 
 
 def with_parts(name: str, text: str | None, parts: dict[str, str]) -> str:

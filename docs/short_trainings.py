@@ -28,8 +28,9 @@ COSTS = ("Twice the parameters, at equal multiply-adds", "Twice the multiply-add
 TEXT = """\
 ## What {networks} short trainings say
 
-The [search's predictor](search.md#the-predictor) was fitted to {runs} trainings of {networks} networks, drawn over the
-default space: {train_images:,} images for {epochs} epochs, evaluated at the last epoch on {holdout_images:,} others.
+The [search's predictor](search.md#the-predictor) was fitted to {runs} trainings of {networks} networks, drawn from the
+default space between {least} and {most} million multiply-adds: {train_images:,} images for {epochs} epochs,
+evaluated at the last epoch on {holdout_images:,} others.
 A linear fit over all of them gives what one choice changes while parameters, multiply-adds and the other choices stay
 equal (so where it costs more, the layers are narrower), in percentage points, with its standard error.
 
@@ -77,4 +78,11 @@ def section() -> str:
     found = sorted(effects(runs["rows"]).items(), key=lambda item: -item[1].points)
     rows = [(name, finding(*effect), f"{effect.points:+.1f} +- {effect.error:.1f}") for name, effect in found]
     shown = table(("Choice", "Finding", "Points"), rows, right=1)
-    return TEXT.format(**runs | {"networks": len(networks), "runs": len(runs["rows"]), "rows": shown})
+    macs = [row["macs"] / 1e6 for row in runs["rows"]]
+    counts = {
+        "networks": len(networks),
+        "runs": len(runs["rows"]),
+        "least": f"{min(macs):.0f}",
+        "most": f"{max(macs):.0f}",
+    }
+    return TEXT.format(**runs | counts | {"rows": shown})

@@ -8,9 +8,11 @@ A test fails when a change makes a network or its exported file larger; run the 
 
 import argparse
 import json
+import tempfile
 from collections import Counter
 from pathlib import Path
 
+import onnx
 from tqdm import tqdm
 
 import budgetnets
@@ -22,11 +24,18 @@ PATH = Path(__file__).with_name("costs.json")
 
 
 def costs(row: Variant) -> dict:
-    """Parameters, multiply-adds, and the operators and bytes of the exported fp32 file."""
-    graph = export_graph(WithNormalization(budgetnets.create(row.name).eval(), normalize=True))
+    """Parameters, multiply-adds, and the operators and bytes of the exported file, and of the int8 one."""
+    found = {"params": budgetnets.count_params(row.spec), "macs": budgetnets.count_macs(row.spec)}
+    found |= file_costs(export_graph(WithNormalization(budgetnets.create(row.name).eval(), normalize=True)))
+    if row.weights:
+        with tempfile.TemporaryDirectory() as folder:
+            written = budgetnets.export_onnx(row.name, Path(folder, "net.onnx"), int8=True)
+            found["int8"] = file_costs(onnx.load(written.path))
+    return found
+
+
+def file_costs(graph: onnx.ModelProto) -> dict:
     return {
-        "params": budgetnets.count_params(row.spec),
-        "macs": budgetnets.count_macs(row.spec),
         "operators": dict(sorted(Counter(node.op_type for node in graph.graph.node).items())),
         "kilobytes": round(graph.ByteSize() / 1000),
     }

@@ -273,3 +273,9 @@ def test_without_the_extra_the_message_gives_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ImportError, match=r'needs onnxruntime, .* pip install "budgetnets\[onnx\]"'):
         export_onnx(small(), tmp_path / "net.onnx")
+
+
+def test_calibration_images_without_int8_are_refused_and_not_ignored(tmp_path):
+    with pytest.raises(ValueError, match="calibration is for int8; give int8=True"):
+        export_onnx(small(), tmp_path / "net.onnx", calibration=PHOTOS)
+    assert not list(tmp_path.iterdir())

@@ -13,9 +13,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 import budgetnets
-from budgetnets import CIFAR10_CLASSES, export_onnx
+from budgetnets import CIFAR10_CLASSES, export_onnx, quantization
 from budgetnets.onnx_graph import INPUT, ExportError, WithNormalization, export_graph
-from budgetnets.quantization import generated_images, measure_ranges, read_images, read_int8_card
+from budgetnets.quantization import generated_images, int8_card_path, measure_ranges, read_images, read_int8_card
 from budgetnets.variants import VARIANTS
 
 QUANTIZED = [f"{row.name}.{w.tag}" for row in VARIANTS.values() for w in row.weights if read_int8_card(row, w)]
@@ -158,6 +158,30 @@ def test_a_named_variant_needs_no_calibration(name, tmp_path):
     said = {entry.key: entry.value for entry in onnx.load(report.path).metadata_props}
     assert json.loads(said["class_names"]) == list(CIFAR10_CLASSES)
     assert weights.sha256 in said["source"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "said"),
+    [
+        (lambda text: text[: len(text) // 2], budgetnets.WeightsIntegrity, "is damaged .* Reinstall it"),
+        (lambda text: text.replace('"ranges"', '"rangs"'), budgetnets.WeightsIntegrity, "KeyError: 'ranges'"),
+        (lambda text: widened(text, 10), ExportError, "card of ranges"),
+    ],
+)
+def test_a_card_that_is_damaged_or_does_not_fit_writes_nothing(damage, error, said, tmp_path, monkeypatch):
+    row = VARIANTS["budgetnet_100k_cifar"]
+    path = tmp_path / "card.json"
+    path.write_text(damage(int8_card_path(row, row.weights[0]).read_text()))
+    monkeypatch.setattr(quantization, "int8_card_path", lambda row, weights: path)
+    with pytest.raises(error, match=said):
+        export_onnx(row.name, tmp_path / "net.onnx", int8=True)
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def widened(text, times):
+    card = json.loads(text)
+    card["ranges"] = {name: (times * low, times * high) for name, (low, high) in card["ranges"].items()}
+    return json.dumps(card)
 
 
 @pytest.mark.slow

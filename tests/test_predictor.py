@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from budgetnets import ResNetSpec, count_macs, count_params, search, searching
+from budgetnets import ResNetSpec, SearchResults, count_macs, count_params, search, searching
 from budgetnets.prediction import Predictor, features_of, load_predictor
 from budgetnets.search_space import make_space
 
@@ -107,7 +107,18 @@ def test_a_search_for_accuracy_ranks_by_the_prediction(fitted, monkeypatch):
     assert found[0].accuracy == max(result.accuracy for result in fitting)
     assert "predicted %" in str(found)
     assert f"{found[0].accuracy:.1f} +- {found[0].uncertainty:.1f}" in str(found)
-    assert "beyond the networks" in str(search(N=4, objective="accuracy", limit=1))
+    assert "beyond the networks" not in str(found)
+
+
+def test_results_that_are_all_beyond_the_trained_networks_say_what_else_to_look_at(fitted, monkeypatch):
+    monkeypatch.setattr(searching, "load_predictor", lambda: Predictor.from_dict(fitted))
+    far = search(N=4, objective="accuracy", limit=1)
+    assert "beyond the networks" in str(far)
+    assert 'as all of these are: look at objective="params" too' in str(far)
+    near = search(max_macs=10e6, **SMALL, limit=1)
+    mixed = str(SearchResults([*near, *far]))
+    assert "beyond the networks" in mixed
+    assert "as all of these are" not in mixed
 
 
 def test_what_was_not_trained_is_not_predicted(fitted, monkeypatch):

@@ -12,13 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import budgetnets
 from budgetnets import (
     ResNetSpec,
     count_macs,
     count_memory,
     count_params,
-    measure_latency,
     search,
     search_space,
     searching,
@@ -275,45 +273,6 @@ def test_networks_that_their_norm_refuses_are_said_to_be_its_doing():
 def test_choices_may_be_arrays_and_tensors(choices):
     options = {"N": 2, "B": 1, "F": 3, "K": 1, "P": None, "se": None, "objective": "params"}
     assert list(search(C=choices, **options)) == list(search(C=[8, 16], **options))
-
-
-def test_latency_tells_a_large_network_from_a_small_one():
-    small, large = ResNetSpec((1,), (2,), input_size=8), ResNetSpec((2, 2), (64, 64))
-    assert 0 < 3 * measure_latency(small, rounds=5) < measure_latency(large, rounds=5)
-
-
-def test_measuring_leaves_everything_as_it_was():
-    model = budgetnets.build_resnet(2, 1, 4).train()
-    model.stem.eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    modes = [module.training for module in model.modules()]
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    measure_latency(model, rounds=1)
-    measure_latency(model.spec, rounds=1)
-    assert [module.training for module in model.modules()] == modes
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.get_num_threads() == threads
-
-
-@pytest.mark.parametrize(("accelerator", "waits"), [("cpu", 5), ("mps", 0), (None, 0)])
-def test_each_run_on_an_accelerator_of_any_kind_is_waited_for(accelerator, waits, monkeypatch):
-    waited = []
-    device = accelerator and torch.device(accelerator)  # the CPU stands in for one, as far as the images are on it
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
-    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
-    measure_latency(torch.nn.Linear(3, 2), image=torch.zeros(1, 3), rounds=2, warmup=1)
-    assert waited == [torch.device("cpu")] * waits
-
-
-def test_any_model_is_measured_on_an_image_of_its_own():
-    assert measure_latency(torch.nn.Linear(3, 2), image=torch.zeros(1, 3), rounds=1, warmup=0) > 0
-    with pytest.raises(TypeError, match="give image="):
-        measure_latency(torch.nn.Linear(3, 2))
-    with pytest.raises(TypeError, match="network=3 must be"):
-        measure_latency(3)
-    with pytest.raises(ValueError, match="did you mean 'resnet9_cifar'"):
-        measure_latency("resnet9_cifr")
 
 
 def test_the_command_line_prints_the_table(capsys):

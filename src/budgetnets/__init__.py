@@ -19,7 +19,7 @@ from .state import WeightsError, WeightsIntegrity, WeightsMismatch, WeightsUnava
 if TYPE_CHECKING:
     from .export import ExportError, ExportReport, export_onnx
     from .inference import InferenceNet, optimize_for_inference
-    from .latency import measure_latency
+    from .latency import Latency, compare_latency, measure_latency
     from .preprocessing import transforms
     from .publish import push_to_hub, release, save_pretrained
     from .search_results import SearchResult, SearchResults
@@ -34,7 +34,7 @@ register_all()  # timm appends to __all__ as it registers, so the public names a
 _LATER = {
     "export": ("ExportError", "ExportReport", "export_onnx"),
     "inference": ("InferenceNet", "optimize_for_inference"),
-    "latency": ("measure_latency",),
+    "latency": ("Latency", "compare_latency", "measure_latency"),
     "preprocessing": ("transforms",),
     "publish": ("push_to_hub", "release", "save_pretrained"),
     "search_results": ("SearchResult", "SearchResults"),
@@ -71,6 +71,7 @@ __all__ = [
     "ExportReport",
     "GridPool",
     "InferenceNet",
+    "Latency",
     "ResNetSpec",
     "SearchResult",
     "SearchResults",
@@ -82,6 +83,7 @@ __all__ = [
     "WeightsUnavailable",
     "build_resnet",
     "card",
+    "compare_latency",
     "count_macs",
     "count_memory",
     "count_params",

@@ -14,7 +14,9 @@ import torch
 
 from .budget import count_macs, count_memory, count_params
 from .cards import card
+from .checks import integer
 from .export import export_onnx
+from .latency import ONNX_SUFFIX, compare_latency
 from .preprocessing import transforms
 from .publish import release
 from .registry import create, list_models
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
             read, usage, meaning = _pools, "n[,n...]", f"{meaning}; none is the final map's"
         command.add_argument(f"-{letter}", type=read, metavar=usage, help=f"choices of {meaning}")
     command.add_argument("--growth", type=_choices, metavar="n[,n...]", help="factors from a width to the next")
+    command.add_argument("--strides", type=_layer_choices, metavar="n[/n...][,...]", help="choices of the layers'")
     command.add_argument("--se", type=_places, metavar="place[,place...]", help="choices of none, stem and block")
     command.add_argument("--block", choices=list(BLOCK_EXPANSION))
     command.add_argument("--num-classes", type=int)
@@ -117,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--calibration", type=Path, metavar="DIR", help="take the ranges from images in a folder")
     command.add_argument("--fixed-batch", action="store_true", help="exactly one image at a time")
     command.set_defaults(run=_export)
+
+    command = commands.add_parser("latency", help="milliseconds for one image here, of several networks side by side")
+    command.add_argument("networks", nargs="+", metavar="NETWORK", help="a variant, an ONNX file or local-dir:<folder>")
+    command.add_argument("--threads", type=int, default=1, help="of the processor [%(default)s]")
+    command.add_argument("--rounds", type=int, default=20, help="of which the median counts [%(default)s]")
+    command.set_defaults(run=_latency)
 
     command = commands.add_parser("release", help="for maintainers: write, check and publish all weights' Hub folders")
     command.add_argument("folder", type=Path, help="gets a subfolder for each weight file")
@@ -243,10 +252,22 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    if args.calibration and not args.int8:
-        raise ValueError("--calibration is for --int8; fp32 has no ranges to find")
     dynamic_batch = not args.fixed_batch
     print(export_onnx(args.name, args.path, int8=args.int8, calibration=args.calibration, dynamic_batch=dynamic_batch))
+    return 0
+
+
+def _latency(args: argparse.Namespace) -> int:
+    torch.set_num_threads(integer("--threads", args.threads, 1, 1024))
+    # A variant's time is that of any weights; what lies in a folder has to be read to be known.
+    networks = [
+        create(name, pretrained=True) if ":" in name and not name.endswith(ONNX_SUFFIX) else name
+        for name in args.networks
+    ]
+    results = compare_latency(*networks, rounds=args.rounds)
+    print(f"{'network':<36} {'ms':>9} {'times as fast':>14}")
+    for name, found in zip(args.networks, results, strict=True):
+        print(f"{name:<36} {found.milliseconds:>9.2f} {found.speedup:>14.2f}")
     return 0
 
 

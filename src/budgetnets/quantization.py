@@ -14,6 +14,7 @@ import torch
 
 from .preprocessing import as_mode
 from .rows import Variant, Weights
+from .state import WeightsIntegrity
 from .weights import bundled_path
 
 FEWEST_IMAGES = 16
@@ -49,13 +50,23 @@ def int8_card_path(row: Variant, weights: Weights) -> Path:
 
 
 def read_int8_card(row: Variant, weights: Weights) -> Int8Card | None:
-    """Return the int8 card of a variant's weights, or None where there is none."""
+    """Return the int8 card of a variant's weights, or None where there is none.
+
+    Raises:
+        WeightsIntegrity: the card's file is damaged.
+    """
     path = int8_card_path(row, weights)
     if not path.exists():
         return None
-    card = json.loads(path.read_text())
-    ranges = {name: (float(low), float(high)) for name, (low, high) in card["ranges"].items()}
-    return Int8Card(ranges, tuple(card["float_nodes"]), card["top1"], card["agreement"], card["provenance"])
+    try:
+        card = json.loads(path.read_text())
+        ranges = {name: (float(low), float(high)) for name, (low, high) in card["ranges"].items()}
+        return Int8Card(ranges, tuple(card["float_nodes"]), card["top1"], card["agreement"], card["provenance"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsIntegrity(
+            f"{path} is damaged ({type(error).__name__}: {error}). Reinstall it: "
+            "pip install --force-reinstall --no-deps budgetnets"
+        ) from error
 
 
 def read_images(source: Any, in_chans: int, size: int) -> torch.Tensor:

@@ -67,8 +67,11 @@ class SearchResults(Sequence[SearchResult]):
         lines = zip(*([name, *cells] for name, cells in columns.items()), strict=True)
         widths = [max(map(len, (name, *cells))) for name, cells in columns.items()]
         table = ["  ".join(map(str.rjust, line, widths)) for line in lines]
-        if any(result.extrapolates for result in self._results):
+        beyond = [result.extrapolates for result in self._results]
+        if any(beyond):
             table.append("* beyond the networks that the predictor was fitted to")
+        if beyond and all(beyond):
+            table.append('  as all of these are: look at objective="params" too, or set a lower max_macs')
         return "\n".join(table)
 
     __repr__ = __str__
