@@ -79,6 +79,17 @@ def test_a_card_says_of_the_trainings_before_what_their_logs_say(row, card):
 
 
 @EACH_TRAINED
+def test_a_card_says_where_each_training_found_its_first_weights(row, card):
+    *steps, last = [*card.recipe.get("starts_from", ()), card.recipe["command"]]
+    for i, command in enumerate([*steps, last]):
+        before = " ".join(steps[:i])
+        if '"pretrained": true' in command:
+            assert "; bundled at " in steps[i - 1]
+        for file in re.findall(r'"checkpoint_path": "([\w.]+)"', command):
+            assert f"--out {file}" in before or f"kept as {file}" in before
+
+
+@EACH_TRAINED
 def test_weights_beat_what_the_report_says(row, card):
     assert card.top1 > max((reported.top1 for reported in row.reported), default=0)
     assert row.name != "resnet9_cifar" or card.top1 > 93.0  # what its users are promised, whatever R1 and R3 say

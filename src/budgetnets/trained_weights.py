@@ -27,7 +27,7 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                         (
                             "25 epochs in docs/logs/resnet9_cifar.prog25_c10.json, 92.71 % on the test set: "
                             "examples/train.py --model resnet9_cifar --epochs 25 --sizes 16x12,24x10 --crop 3 "
-                            "--eval-every 6 --fast --compile; 7,896 seconds, commit b8c16b2"
+                            "--eval-every 6 --fast --compile; 7,896 seconds, commit b8c16b2; bundled at 5f8ece1"
                         ),
                     ),
                     "epochs": 12,
@@ -63,14 +63,14 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                             "examples/train.py --model resnet24_sestem_cifar --model-args "
                             '\'{"checkpoint_path": "resnet24.safetensors"}\' --epochs 3 --sizes 20x2 '
                             "--batch-size 128 --lr 0.08 --warmup 0.1 --crop 3 --eval-every 3 --fast --compile; "
-                            "2,908 seconds, commit bf12c74"
+                            "2,908 seconds, commit bf12c74; bundled at 22b29b0"
                         ),
                         (
                             "4 epochs in docs/logs/resnet24_sestem_cifar.grown7_c10.json, 92.75 % on the test set: "
                             "examples/train.py --model resnet24_sestem_cifar --model-args "
                             "'{\"pretrained\": true}' --seed 3 --epochs 4 --sizes 24x3 --opt nmuon --lr 0.01 "
                             "--weight-decay 0.03 --warmup 0.1 --crop 3 --eval-every 4 --fast --compile; "
-                            "7,017 seconds, commit 77bf79b"
+                            "7,017 seconds, commit 77bf79b; kept as r24m.safetensors"
                         ),
                     ),
                     "epochs": 4,
@@ -188,21 +188,22 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                             "8 epochs in docs/logs/resnet14_cifar.grown8_c10.json, 92.06 % on the test set: "
                             "examples/train.py --model resnet14_cifar --model-args "
                             '\'{"checkpoint_path": "resnet14.safetensors"}\' --epochs 8 --sizes 16x3,24x4 --lr 0.1 '
-                            "--warmup 0.15 --crop 3 --eval-every 8 --fast --compile; 5,237 seconds, commit a6045ac"
+                            "--warmup 0.15 --crop 3 --eval-every 8 --fast --compile; 5,237 seconds, commit a6045ac; "
+                            "kept as resnet14.safetensors, in place of the one before"
                         ),
                         (
                             "6 epochs in docs/logs/resnet14_cifar.grown14_c10.json, 92.76 % on the test set: "
                             "examples/train.py --model resnet14_cifar --model-args "
                             '\'{"checkpoint_path": "resnet14.safetensors"}\' --seed 3 --epochs 6 --sizes 16x1,24x4 '
                             "--opt nmuon --lr 0.008 --weight-decay 0.03 --warmup 0.15 --crop 3 --eval-every 6 --fast "
-                            "--compile; 4,956 seconds, commit 8d9b7cf"
+                            "--compile; 4,956 seconds, commit 8d9b7cf; kept as resnet14b.safetensors"
                         ),
                         (
                             "4 epochs in docs/logs/resnet14_cifar.grown18_c10.json, 93.24 % on the test set: "
                             "examples/train.py --model resnet14_cifar --model-args "
                             '\'{"checkpoint_path": "resnet14b.safetensors"}\' --seed 4 --epochs 4 --sizes 24x3 '
                             "--opt nmuon --lr 0.004 --weight-decay 0.03 --warmup 0.1 --crop 3 --eval-every 4 --fast "
-                            "--compile; 2,584 seconds, commit 8d9b7cf"
+                            "--compile; 2,584 seconds, commit 8d9b7cf; bundled at b322c26"
                         ),
                     ),
                     "averaged": "93.79 % on the test set: examples/average.py resnet14_cifar.grown18_c10 runs/r14c, "
@@ -263,7 +264,8 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                             "12 epochs in docs/logs/resnet34_deep8_alt_cifar.grown12_c10.json, 91.39 % on the test "
                             "set: examples/train.py --model resnet34_deep8_alt_cifar --model-args "
                             '\'{"checkpoint_path": "deep8_alt.safetensors"}\' --epochs 12 --sizes 24x9 --lr 0.1 '
-                            "--warmup 0.15 --crop 3 --eval-every 6 --fast --compile; 5,777 seconds, commit a6932ba"
+                            "--warmup 0.15 --crop 3 --eval-every 6 --fast --compile; 5,777 seconds, commit a6932ba; "
+                            "kept as alt12.safetensors"
                         ),
                     ),
                     "epochs": 10,
@@ -328,7 +330,7 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                             '\'{"checkpoint_path": "grown300.safetensors"}\' --seed 1 --epochs 34 '
                             "--sizes 16x10,24x22 --batch-size 128 --opt nmuon --lr 0.02 --weight-decay 0.01 "
                             "--warmup 0.15 --smoothing 0.0 --crop 3 --eval-every 34 --fast --compile; 5,776 seconds, "
-                            "commit 43bfd17"
+                            "commit 43bfd17; bundled at 51dc11a, kept as budgetnet_300k.safetensors"
                         ),
                     ),
                     "averaged": "91.97 % on the test set: examples/average.py budgetnet_300k_cifar runs/b300b, where "
