@@ -1,10 +1,14 @@
 """How fast counting by arithmetic is, beside building the network without storage and counting there.
 
-python benchmarks/counting.py --specs 100000
+    python benchmarks/counting.py --specs 100000
+
+The specs are counted in blocks, and after each block some of its networks are built: a block's ratio compares what ran
+at nearly the same time.
 """
 
 import argparse
 import random
+import statistics
 import time
 from pathlib import Path
 
@@ -15,7 +19,9 @@ from tqdm import tqdm
 import budgetnets
 from budgetnets import BudgetResNet, ResNetSpec
 
-BUILT = 100  # of the specs are built too
+BLOCKS = 20
+BUILT = 5  # of each block's specs are built too
+BUILD = "build_on_meta_and_count"
 
 
 def random_spec(rng: random.Random) -> ResNetSpec:
@@ -32,31 +38,43 @@ def random_spec(rng: random.Random) -> ResNetSpec:
     )
 
 
+def build_and_count(spec: ResNetSpec) -> int:
+    model = BudgetResNet(spec, device=torch.device("meta"))
+    return sum(p.numel() for p in model.parameters())
+
+
+def microseconds(count, specs: list[ResNetSpec]) -> float:
+    """Mean time for one of the specs."""
+    started = time.perf_counter()
+    for spec in specs:
+        count(spec)
+    return 1e6 * (time.perf_counter() - started) / len(specs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--specs", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=results.FOLDER)
     args = parser.parse_args()
+    if args.specs < BLOCKS * BUILT:
+        parser.error(f"--specs {args.specs} is too few; use {BLOCKS * BUILT} or more")
     rng = random.Random(0)
     specs = [random_spec(rng) for _ in tqdm(range(args.specs), "specs", leave=False)]
-    rows = {}
-    for name, count in (("count_params", budgetnets.count_params), ("count_macs", budgetnets.count_macs)):
-        started = time.perf_counter()
-        for spec in tqdm(specs, name, leave=False, mininterval=1):
-            count(spec)
-        rows[name] = 1e6 * (time.perf_counter() - started) / len(specs)
-    step, built = max(1, len(specs) // BUILT), []
-    for spec in tqdm(specs[::step], "built", leave=False):
-        started = time.perf_counter()
-        model = BudgetResNet(spec, device=torch.device("meta"))
-        params = sum(p.numel() for p in model.parameters())
-        built.append(1e6 * (time.perf_counter() - started))
-        assert params == budgetnets.count_params(spec)
-    rows["build_on_meta_and_count"] = sum(built) / len(built)
-    times = {name: rows["build_on_meta_and_count"] / rows[name] for name in ("count_params", "count_macs")}
-    path = results.save("counting", {"specs": len(specs), "microseconds": rows, "times_faster": times}, args.out)
-    print(*(f"{name}: {value:.1f} us" for name, value in rows.items()), sep="\n")
-    print(*(f"{name} is {value:,.0f} times faster than building" for name, value in times.items()), sep="\n")
+    counted: dict[str, list[float]] = {"count_params": [], "count_macs": [], BUILD: []}
+    for i in tqdm(range(BLOCKS), "blocks", leave=False):
+        block = specs[i::BLOCKS]
+        counted["count_params"].append(microseconds(budgetnets.count_params, block))
+        counted["count_macs"].append(microseconds(budgetnets.count_macs, block))
+        counted[BUILD].append(microseconds(build_and_count, block[:BUILT]))
+        assert all(build_and_count(spec) == budgetnets.count_params(spec) for spec in block[:BUILT])
+    mean = {name: statistics.mean(times) for name, times in counted.items()}
+    times = {
+        name: results.spread([slow / fast for slow, fast in zip(counted[BUILD], counted[name], strict=True)])
+        for name in ("count_params", "count_macs")
+    }
+    path = results.save("counting", {"specs": len(specs), "microseconds": mean, "times_faster": times}, args.out)
+    print(*(f"{name}: {value:.1f} us" for name, value in mean.items()), sep="\n")
+    print(*(f"{name} is {value['median']:,.0f} times faster than building" for name, value in times.items()), sep="\n")
     print(f"wrote {path}")
 
 

@@ -5,9 +5,9 @@
 
 Each file runs in ONNX Runtime on one thread, in a process of its own that has nothing else in it: peak memory is what
 the process grew by, from just before the file is read (as /proc says, so on Linux only). A variant without trained
-weights is built at random and quantized on generated images; its costs are the same. Needs `pip install
-"budgetnets[onnx]"`. Writes benchmarks/results/footprint.<processor>.<date>.json; `python docs/make_tables.py` makes the
-table of it.
+weights is built at random and quantized on generated images, with which the file comes out a little smaller. Needs `pip
+install "budgetnets[onnx]"`. Writes benchmarks/results/footprint.<processor>.<date>.json; `python docs/make_tables.py`
+makes the table of it.
 """
 
 import argparse

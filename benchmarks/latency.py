@@ -1,10 +1,11 @@
 """Latency on a CPU: our variants in every runtime, and the peers, all interleaved in one process.
 
-    python benchmarks/latency.py                       everything; about a quarter of an hour
+    python benchmarks/latency.py                       everything; about three quarters of an hour
     python benchmarks/latency.py --models resnet9_cifar --peers "" --rounds 5
 
-Machines are noisy, so what counts is the ratio: in each round every contender runs once, and is compared with the
-reference's time in the same round. Needs `pip install "budgetnets[onnx]" openvino pytorchcv matplotlib tqdm`. Writes
+Machines are noisy, so what counts is the ratio: in each round every contender runs once, and is compared with another's
+time in the same round. The peers have random weights, and go through the same exporter and quantizer as ours. Needs
+`pip install "budgetnets[onnx]" openvino pytorchcv matplotlib tqdm`. Writes
 benchmarks/results/latency.<processor>.<date>.json; `python docs/make_tables.py` makes the tables of it.
 """
 
@@ -14,7 +15,9 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import onnx
 import onnxruntime
 import openvino
 import results
@@ -23,7 +26,8 @@ import torch
 from tqdm import tqdm
 
 import budgetnets
-from budgetnets.quantization import generated_images, read_int8_card
+from budgetnets.onnx_graph import WithNormalization, export_graph, quiet
+from budgetnets.quantization import generated_images, measure_ranges, quantize, read_int8_card
 from budgetnets.variants import VARIANTS, find_weights
 
 REFERENCE = "resnet9_cifar, eager fp32"
@@ -78,7 +82,30 @@ def ours(name: str, folder: Path, threads: int) -> dict[str, Callable]:
     return {f"{name}, {runtime}": run for runtime, run in runners.items()}
 
 
-def peer(name: str) -> torch.nn.Module:
+def peer(name: str, folder: Path, threads: int) -> tuple[dict[str, Callable], int]:
+    """A network of others in eager PyTorch and as ONNX files that take uint8, like ours; and its parameters."""
+    model = build_peer(name).eval()
+    runners = {"eager fp32": torch_runner(model)}
+    for precision, path in peer_files(name, model, folder).items():
+        runners[f"ONNX Runtime {precision}"] = onnx_runner(path, threads)
+    return {f"{name}, {runtime}": run for runtime, run in runners.items()}, sum(p.numel() for p in model.parameters())
+
+
+def peer_files(name: str, model: Any, folder: Path) -> dict[str, Path]:
+    """Export and quantize a network as `budgetnets.export_onnx` does those of the family, its accuracy unknown."""
+    paths = {precision: folder / f"{name}-{precision}.onnx" for precision in ("fp32", "int8")}
+    if not all(path.exists() for path in paths.values()):
+        model.in_chans, model.spec, model.pretrained_cfg = 3, None, {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+        net = WithNormalization(model, normalize=True)
+        graph = export_graph(net)
+        ranges = measure_ranges(graph, net.prepared(generated_images(64, *net.size)))
+        onnx.save(graph, str(paths["fp32"]))
+        with quiet():
+            onnx.save(quantize(graph, ranges), str(paths["int8"]))
+    return paths
+
+
+def build_peer(name: str) -> torch.nn.Module:
     if name in PEERS:
         from pytorchcv.model_provider import get_model  # only here: the rest runs without it
 
@@ -118,6 +145,7 @@ def row(name: str, times: list[float], reference: list[float], batch: int, threa
         "batch": batch,
         "threads": threads,
         "milliseconds": results.spread(times),
+        "rounds": [round(time, 4) for time in times],  # so that any two contenders can be compared round by round
         "times_faster_than_reference": results.spread(ratios),
         "params": sizes[network],
         "published_top1": PEERS.get(network, {}).get("top1"),
@@ -145,9 +173,8 @@ def main() -> None:
                 runners |= ours(name, Path(folder), threads)
                 sizes[name] = VARIANTS[name].params
             for name in tqdm(peers, "preparing peers", leave=False):
-                model = peer(name)
-                sizes[name] = sum(p.numel() for p in model.parameters())
-                runners[f"{name}, eager fp32"] = torch_runner(model)
+                found, sizes[name] = peer(name, Path(folder), threads)
+                runners |= found
             for batch in args.batches:
                 found = measure(runners, batch, args.rounds)
                 rows += [row(name, times, found[REFERENCE], batch, threads, sizes) for name, times in found.items()]

@@ -1,6 +1,7 @@
 """The tables of docs/benchmarks.md and the README, from the newest results in benchmarks/results."""
 
 import json
+import statistics
 from pathlib import Path
 
 from budgetnets.quantization import read_int8_card
@@ -27,7 +28,7 @@ PICTURE = """\
 Ours are measured on the shipped weight files. The others are a selection of pytorchcv's CIFAR-10 networks within
 five million parameters, with the accuracies that its authors publish (`benchmarks/peers.toml` has the source), who
 chose them on the test set. In the third panel ours run in int8 in ONNX Runtime, with their accuracy in int8, and the
-others in eager PyTorch; the tables below have both in eager PyTorch."""
+others {others}. The tables below have both in eager PyTorch."""
 
 LATENCY = """\
 ## Latency on a processor
@@ -35,22 +36,24 @@ LATENCY = """\
 `python benchmarks/latency.py`. The ONNX files take uint8 images and normalize them; the others are given normalized
 floats. Faster is relative to {reference}, in the same round. Networks called `..._cifar10` are pytorchcv's, `resnet18`
 and `mobilenetv3_small_100` are timm's for ImageNet, on 32x32 images, and `resnet18_cifar` is the plain network that
-everyone starts from. Others' accuracies are what their authors publish, as listed in `benchmarks/peers.toml`; where it
-has none, and where ours was not measured in that runtime, the field is empty."""
+everyone starts from. Others have random weights, which take the same time, and go through the same exporter and
+quantizer. Their accuracies are what their authors publish, as listed in `benchmarks/peers.toml`; where it has none, and
+where an accuracy was not measured in that runtime, the field is empty."""
 
 INT8 = """\
 ### Int8 on each processor
 
 How many times faster the int8 file is in ONNX Runtime, for one image on one core, than three networks in eager fp32:
-itself, the plain `{plain}` and `{peer}`. The times are the medians of the newest run on each processor.
-Int8 gains most where a processor multiplies bytes in one instruction, as with AVX-512 VNNI."""
+itself, the plain `{plain}` and `{peer}`. A ratio is the median of the rounds' ratios, with their
+quartiles, in the newest run on each processor; runs before 2026-11-23 kept the medians of the times alone, of which it
+is then the quotient. Int8 gains most where a processor multiplies bytes in one instruction, as with AVX-512 VNNI."""
 
 FOOTPRINT = """\
 ## Footprint
 
 `python benchmarks/footprint.py`: each variant's ONNX file in ONNX Runtime, on one thread, in a process of its own. Peak
-memory is what the process grew by from just before the file is read. Variants without trained weights are measured with
-random ones, which cost the same."""
+memory is what the process grew by from just before the file is read. Variants without trained weights have random ones,
+with which the int8 file comes out a little smaller."""
 
 STARTUP = """\
 ## Start
@@ -110,10 +113,11 @@ def table(header: tuple[str, ...], rows: list[tuple], right: int) -> str:
 
 def accuracy(row: dict) -> str:
     """Ours as the cards have it today, since the time that a network takes does not depend on its weights' values."""
+    int8 = row["runtime"].endswith("int8")
     if row["network"] not in VARIANTS:
-        published = row["published_top1"]
+        published = None if int8 else row["published_top1"]
         return "" if published is None else f"{published:.2f} (published)"
-    weights, int8 = find_weights(row["network"]), row["runtime"].endswith("int8")
+    weights = find_weights(row["network"])
     if weights and int8:  # its accuracy is known in ONNX Runtime alone
         weights = read_int8_card(VARIANTS[row["network"]], weights) if row["runtime"].startswith("ONNX") else None
     return f"{weights.top1:.2f}" if weights else ""
@@ -142,21 +146,49 @@ def latency_table(result: dict, threads: int) -> str:
     return table(header, latency_rows(result, threads), right=2 + len(columns))
 
 
+def times_faster(row: dict, slower: dict | None) -> str:
+    """How many times faster one row of a result is than another, round by round where the rounds were kept."""
+    if slower is None:
+        return ""
+    if "rounds" not in row:
+        return f"{slower['milliseconds']['median'] / row['milliseconds']['median']:.1f}"
+    ratios = [theirs / own for theirs, own in zip(slower["rounds"], row["rounds"], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
 def int8_table(found: list[dict]) -> str:
     """A row for each processor and variant; what was not measured beside it stays empty."""
     rows = []
     for result in found:
         cpu = result["processor"]
         one = [row for row in result["rows"] if (row["batch"], row["threads"]) == (1, 1)]
-        times = {(row["network"], row["runtime"]): row["milliseconds"]["median"] for row in one}
-        for network in [name for name, runtime in times if runtime == "ONNX Runtime int8"]:
-            int8 = times[network, "ONNX Runtime int8"]
-            slower = [times.get((name, "eager fp32")) for name in (network, PLAIN, PEER)]
-            ratios = [f"{time / int8:.1f}" if time else "" for time in slower]
+        measured = {(row["network"], row["runtime"]): row for row in one}
+        trained = {row.name for row in VARIANTS.values() if row.weights}
+        ours = [row for row in one if row["runtime"] == "ONNX Runtime int8" and row["network"] in trained]
+        for row in ours:
+            slower = [measured.get((name, "eager fp32")) for name in (row["network"], PLAIN, PEER)]
             hardware = f"{cpu['name']} ({', '.join(cpu['instructions'])})"
-            rows.append((f"`{network}`", hardware, f"{int8:.2f}", *ratios))
+            ratios = (times_faster(row, other) for other in slower)
+            rows.append((f"`{row['network']}`", hardware, f"{row['milliseconds']['median']:.2f}", *ratios))
     header = ("Network", "Processor", "int8, ms", "than itself", f"than `{PLAIN}`", f"than `{PEER}`")
     return table(header, rows, right=4)
+
+
+def not_measured(result: dict) -> list[str]:
+    """A sentence on the trained variants that a result has no row of; nothing where it has all."""
+    measured = {row["network"] for row in result["rows"]}
+    missing = [f"`{row.name}`" for row in VARIANTS.values() if row.weights and row.name not in measured]
+    return [f"Not measured yet: {', '.join(missing)}."] if missing else []
+
+
+def peers_runtime(result: dict) -> str:
+    """Where the third panel of the picture has the others."""
+    return "in int8 too, with the accuracy that they have in fp32" if peers_in_int8(result) else "in eager PyTorch"
+
+
+def peers_in_int8(result: dict) -> bool:
+    return any(row["network"] == PEER and row["runtime"] == "ONNX Runtime int8" for row in result["rows"])
 
 
 def footprint_table(result: dict) -> str:
@@ -182,19 +214,19 @@ def startup_table(result: dict) -> str:
 
 def page() -> str:
     """docs/benchmarks.md, with what was measured so far."""
-    parts = [INTRO, PICTURE]
     latency, training, counting = newest("latency"), newest("training-speed"), newest("counting")
+    parts = [INTRO, PICTURE.format(others=peers_runtime(latency or {"rows": []}))]
     if latency:
-        parts += [LATENCY.format(**latency), place(latency)]
+        parts += [LATENCY.format(**latency), place(latency), *not_measured(latency)]
         for threads in sorted({row["threads"] for row in latency["rows"]}):
             parts += [f"### {threads} thread{'s' * (threads > 1)}", latency_table(latency, threads)]
         parts += [INT8.format(plain=PLAIN, peer=PEER), int8_table(newest_of_each_processor("latency"))]
         files = [(f"`{name}`", f"{size / 1e6:.2f}") for name, size in latency["files"].items()]
         parts += ["### Files", table(("File", "MB"), files, right=1)]
     if footprint := newest("footprint"):
-        parts += [FOOTPRINT, place(footprint), footprint_table(footprint)]
+        parts += [FOOTPRINT, place(footprint), *not_measured(footprint), footprint_table(footprint)]
     if startup := newest("startup"):
-        parts += [STARTUP, place(startup), startup_table(startup)]
+        parts += [STARTUP, place(startup), *not_measured(startup), startup_table(startup)]
     if training:
         rows = [
             (
@@ -210,7 +242,7 @@ def page() -> str:
     if counting:
         faster = counting["times_faster"]
         rows = [
-            (f"`{name}`", f"{value:,.1f}", f"{faster[name]:,.0f}" if name in faster else "1")
+            (f"`{name}`", f"{value:,.1f}", ratio(faster[name]) if name in faster else "1")
             for name, value in counting["microseconds"].items()
         ]
         header = ("What", "Microseconds", "Times faster")
@@ -218,6 +250,13 @@ def page() -> str:
     if len(parts) == 2:
         parts.append("Nothing was measured yet.")
     return "\n\n".join(parts) + "\n"
+
+
+def ratio(found: dict | float) -> str:
+    """How many times faster counting is: the blocks' median and quartiles, or one figure, as before 2026-11-23."""
+    if isinstance(found, dict):
+        return f"{found['median']:,.0f} ({found['q1']:,.0f} to {found['q3']:,.0f})"
+    return f"{found:,.0f}"
 
 
 def readme_section() -> str:

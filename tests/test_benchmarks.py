@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import benchmark_tables
+import draw_accuracy
 import pytest
 import results
+
+from budgetnets.variants import VARIANTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +45,8 @@ def test_without_results_the_page_says_so(page_of):
 
 def test_counting_is_hundreds_of_times_faster_than_building(tmp_path, page_of):
     result = run("counting.py", tmp_path, "--specs", "300")
-    assert min(result["times_faster"].values()) > 100  # a thousand on a quiet machine
+    for times in result["times_faster"].values():
+        assert 100 < times["q1"] <= times["median"] <= times["q3"]  # a thousand on a quiet machine
     assert "| `count_params` |" in page_of()
     assert result["versions"]["torch"] in page_of()
 
@@ -114,6 +118,32 @@ def test_int8_is_compared_on_each_processor_with_what_was_measured_there():
 
     own = {("resnet9_cifar", "eager fp32"): 8.0, ("resnet9_cifar", "ONNX Runtime int8"): 2.0}
     peer = {("pyramidnet110_a84_cifar10", "eager fp32"): 50.0}
-    found = benchmark_tables.int8_table([measured("zen", own), measured("arm", own | peer)])
+    theirs = peer | {("pyramidnet110_a84_cifar10", "ONNX Runtime int8"): 9.0}
+    found = benchmark_tables.int8_table([measured("zen", own), measured("arm", own | theirs)])
     assert "| `resnet9_cifar` | zen (avx2) | 2.00 | 4.0 |  |  |" in found
     assert "| `resnet9_cifar` | arm (avx2) | 2.00 | 4.0 |  | 25.0 |" in found
+    assert len(found.splitlines()) == 4  # of others' int8 files there is no row
+
+
+def test_ratios_are_those_of_rounds_and_not_of_medians():
+    # One slow round of three, which slows both alike, and another that only the faster one meets.
+    fast = {"rounds": [1.0, 10.0, 4.0], "milliseconds": {"median": 4.0}}
+    slow = {"rounds": [8.0, 80.0, 8.0], "milliseconds": {"median": 8.0}}
+    assert benchmark_tables.times_faster(fast, slow) == "8.0 (5.0 to 8.0)"
+
+
+def test_what_a_result_lacks_is_named_beside_its_table():
+    trained = [row.name for row in VARIANTS.values() if row.weights]
+    rows = [{"network": name} for name in trained[1:]]
+    assert benchmark_tables.not_measured({"rows": rows}) == [f"Not measured yet: `{trained[0]}`."]
+    assert benchmark_tables.not_measured({"rows": [*rows, {"network": trained[0]}]}) == []
+
+
+@pytest.mark.parametrize(("runtimes", "where"), [(["eager fp32"], 47.0), (["eager fp32", "ONNX Runtime int8"], 9.0)])
+def test_the_picture_has_others_in_int8_once_they_are_measured_in_it(runtimes, where, tmp_path, page_of):
+    at = {"batch": 1, "threads": 1, "params": 1, "published_top1": 97.02, "network": benchmark_tables.PEER}
+    times = {"eager fp32": 47.0, "ONNX Runtime int8": 9.0}
+    spread = {runtime: dict.fromkeys(("median", "q1", "q3"), times[runtime]) for runtime in runtimes}
+    rows = [at | {"runtime": runtime, "milliseconds": spread[runtime]} for runtime in runtimes]
+    (tmp_path / "latency.zen.2026-01-02.json").write_text(json.dumps({"rows": rows}))
+    assert draw_accuracy.latencies() == {benchmark_tables.PEER: where}
