@@ -5,8 +5,8 @@
 Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407), with torch's own: such trainings end in different
 places of one valley of the loss, and the mean may lie deeper in it. Each counts the same; BatchNorm's statistics are
 those of training images as they are, measured with the averaged weights. Any may be a variant's weights but the last,
-which is a run of train.py. The folder gets what a run's has: model.safetensors, and the last run's log.json with
-"averaged", what was averaged and what it reached. Needs `pip install "budgetnets[train]"`.
+which is a run of train.py. The folder gets what a run's has: model.safetensors with config.json, and the last run's
+log.json with "averaged", what was averaged and what it reached. Needs `pip install "budgetnets[train]"`.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import torch
 import train
 import trained
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, update_bn
 from tqdm import tqdm
 
@@ -100,8 +99,8 @@ def main(argv=None):
         now = recipes.describe_run(args, accelerator, model)
         log["averaged"] = {"of": own.runs, "images": len(pixels[0]), "eval_top1": top1, "eval_loss": loss}
         log["averaged"] |= {"seconds": round(time.perf_counter() - started, 1), "commit": now["commit"]}
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
-        run_folder.write(own.out / "model.safetensors", lambda path: save_file(state, path, {"format": "pt"}), REMEDY)
+        config = run_folder.config_of(model, args, log.get("data", "CIFAR-10"))  # older logs do not say
+        run_folder.write_network(own.out, model.state_dict(), config, REMEDY)
         run_folder.write_curves(own.out, log)
         text = json.dumps(log, indent=1) + "\n"
         run_folder.write(own.out / "log.json", lambda path: path.write_text(text), REMEDY)

@@ -2,17 +2,16 @@
 
     python examples/finetune.py photos --out runs/photos --model resnet9_cifar --epochs 10
 
-The folder has a subfolder of images for each class, or `train/` and `val/` with such subfolders. The run's folder gets
-model.safetensors and config.json in the Hugging Face Hub's layout, and log.json; the result comes back with
+The folder has a subfolder of images for each class, or `train/` and `val/` with such subfolders. After every epoch the
+run's folder gets model.safetensors and config.json in the Hugging Face Hub's layout, and log.json, each replaced whole,
+so that a kill costs one epoch at most; what was reached comes back with
 `budgetnets.create("local-dir:runs/photos", pretrained=True)`. Needs `pip install "budgetnets[train]"`.
 """
 
 import argparse
 import json
 import math
-import os
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +27,13 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from tqdm import tqdm
+from train import stop_unless_finite
 
 import budgetnets
 from budgetnets.preprocessing import as_mode
+
+LOWER = "use a lower --lr"
+ROOM = "make room, or choose another --out"
 
 
 def parse_args():
@@ -124,8 +127,22 @@ def refuse_used(out):
         sys.exit(f"--out {out} already holds a run ({', '.join(found)}); choose another folder")
 
 
+def save(args, network, log, step, rate):
+    """Write what an epoch has reached, each file whole; exit where its last update has broken the network."""
+    top1 = log["epochs"][-1]["holdout_top1"]
+    with run_folder.writing(args.out, ROOM):
+        try:
+            told = {"repo_id": f"local-dir:{args.out}", "dataset": args.folder.resolve().name, "top1": top1}
+            budgetnets.save_pretrained(network, args.out, **told)
+        except budgetnets.WeightsMismatch:  # NaN, which equals nothing
+            what = "the network has or gives values that are not finite"
+            sys.exit(f"{what} after step {step}, learning rate {rate:.4g}; {LOWER}")
+    text = json.dumps(log, indent=1) + "\n"
+    run_folder.write(args.out / "log.json", lambda path: path.write_text(text), ROOM)
+
+
 def train(args, accelerator, model, train_images, holdout_images):
-    """Train as the options say, and leave the network in the run's folder."""
+    """Train as the options say; after every epoch, leave the network in the run's folder."""
     # Training sees a random part of an image, mirrored half the time, under the normalization of the evaluation.
     plain = budgetnets.transforms(model)
     crop = v2.RandomResizedCrop(model.pretrained_cfg["input_size"][1:], scale=(0.5, 1.0), antialias=True)
@@ -148,28 +165,23 @@ def train(args, accelerator, model, train_images, holdout_images):
     for epoch in range(args.epochs):
         model.train(not args.freeze)  # frozen: batch normalization uses its statistics and leaves them as they are
         losses = []
-        for images, labels in tqdm(loader, desc=f"epoch {epoch + 1}/{args.epochs}", leave=False):
-            scheduler.step_update(epoch * len(loader) + len(losses))
+        bar = tqdm(loader, desc=f"epoch {epoch + 1}/{args.epochs}", leave=False)
+        for step, (images, labels) in enumerate(bar, start=epoch * len(loader) + 1):
+            scheduler.step_update(step - 1)
+            rate = max(group["lr"] for group in optimizer.param_groups)  # the classifier's; layer decay lowers the rest
             loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
+            losses.append(loss.item())
+            stop_unless_finite([(step, rate, losses[-1])], LOWER)
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                sys.exit(f"the loss is {losses[-1]} in epoch {epoch + 1} with --lr {args.lr}; use a lower one")
         by_class, top1 = evaluate(model, holdout_loader, len(own.class_names))
         log["epochs"].append({"epoch": epoch + 1, "train_loss": sum(losses) / len(losses), "holdout_top1": top1})
         print(f"epoch {epoch + 1}: training loss {log['epochs'][-1]['train_loss']:.3f}, hold-out {top1:.2f} %")
 
-    # The last epoch is the result; the best one would have been chosen by the very images that measure it.
-    log["holdout_top1_by_class"] = dict(zip(own.class_names, by_class, strict=True))
-    with tempfile.TemporaryDirectory(dir=args.out) as folder:  # each file is moved to its place when it is complete
-        budgetnets.save_pretrained(
-            own, folder, repo_id=f"local-dir:{args.out}", dataset=args.folder.resolve().name, top1=top1
-        )
-        Path(folder, "log.json").write_text(json.dumps(log, indent=1) + "\n")
-        for file in Path(folder).iterdir():
-            os.replace(file, args.out / file.name)
+        # The last epoch is the result; the best one would have been chosen by the very images that measure it.
+        log["holdout_top1_by_class"] = dict(zip(own.class_names, by_class, strict=True))
+        save(args, own, log, step, rate)
     for name, accuracy in log["holdout_top1_by_class"].items():
         print(f"{name:<24} {accuracy:6.2f} %")
     print(f"{len(holdout_images)} images held out: {top1:.2f} %; the network is in {args.out}")

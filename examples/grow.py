@@ -20,7 +20,6 @@ from pathlib import Path
 import run_folder
 import torch
 import trained
-from safetensors.torch import save_file
 
 import budgetnets
 
@@ -123,7 +122,7 @@ def main(argv=None):
     except ValueError as error:
         sys.exit(f"--start {args.start}: {error}")
     remedy = "make room, or choose another --out"
-    run_folder.write(args.out, lambda path: save_file(model.state_dict(), path, {"format": "pt"}), remedy)
+    run_folder.write(args.out, lambda path: path.write_bytes(run_folder.as_file(model.state_dict())), remedy)
     fresh = ", ".join(parts_without(copied, model.state_dict())) or "nothing"
     print(f"{args.out}: {len(copied)} tensors start from {args.start}; anew start {fresh}")
 

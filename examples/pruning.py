@@ -99,7 +99,7 @@ def study(shares, random, args, accelerator):
 
     file, model = Path(args.out) / "pruning.json", fresh()
     log = recipes.describe_run(args, accelerator, model) | {"rows": []}
-    del log["epochs"]
+    del log["epochs"], log["start_sha256"]  # the start is the variant's weights, which no --model-args named
     if file.exists():
         saved = json.loads(file.read_text())
         if saved["args"] != log["args"]:

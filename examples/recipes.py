@@ -13,8 +13,10 @@ from inspect import signature
 from pathlib import Path
 
 import option_checks
+import run_folder
 import timm
 import torch
+import trained
 from option_checks import OF_TIMM
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
@@ -199,7 +201,7 @@ class Schedule:
 
 
 def describe_run(args, accelerator, model):
-    """What a reader of the log needs to judge its figures."""
+    """What a reader of the log needs to judge its figures; the network is as it starts."""
     failed, commit = subprocess.getstatusoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty")
     cpu = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
@@ -207,6 +209,7 @@ def describe_run(args, accelerator, model):
     return {
         "model": args.model,
         "params": sum(p.numel() for p in model.parameters()),
+        "start_sha256": run_folder.sha256_of(model.state_dict()) if trained.loads_weights(args) else None,
         "args": {name: value for name, value in vars(args).items() if name not in NOT_THE_RECIPE},
         "data": "fake" if args.data == "fake" else "CIFAR-10",
         "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",

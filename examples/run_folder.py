@@ -1,18 +1,24 @@
 """The folder of a run: claimed by one run at a time, and written so that a kill or a full disk costs an epoch."""
 
 import contextlib
+import hashlib
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import cifar
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
+
+import budgetnets
 
 SECONDS_BETWEEN_CURVES = 30
+GO_ON = "make room, then go on after the last whole epoch with --resume"
 
 
 @contextlib.contextmanager
@@ -42,16 +48,66 @@ def held(folder):
         yield
 
 
-def write(path, save, remedy="make room, then go on after the last whole epoch with --resume"):
+@contextlib.contextmanager
+def writing(path, remedy=GO_ON):
+    """Exit where what is written inside cannot be."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # the system's, torch's and safetensors' own
+        sys.exit(f"cannot write {path}: {error}; {remedy}")
+
+
+def write(path, write_to, remedy=GO_ON):
     """Write a file beside its place and move it there, so that whatever happens leaves the old one or the new one."""
     beside = path.with_name(path.name + ".tmp")
     try:
-        save(beside)
-        beside.chmod(0o644)  # safetensors writes 0600
-        os.replace(beside, path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # the system's, torch's and safetensors' own
+        with writing(path, remedy):
+            write_to(beside)
+            os.replace(beside, path)
+    finally:
         beside.unlink(missing_ok=True)  # a part of a file only fills the disk
-        sys.exit(f"cannot write {path}: {error}; {remedy}")
+
+
+def as_file(state):
+    """Return a state dict as the bytes of a safetensors file, always the same for the same values."""
+    return save({name: value.contiguous() for name, value in state.items()}, {"format": "pt"})
+
+
+def sha256_of(state):
+    """Return the sha256 of a state dict as the model.safetensors of a run has it."""
+    return hashlib.sha256(as_file(state)).hexdigest()
+
+
+def config_of(model, args, data):
+    """Return the config.json by which `budgetnets.create` loads the run's folder, or None for a network of timm's own.
+
+    It has what the network is and what it was trained on, which no epoch changes. save_pretrained makes it, and tries
+    first that the network would come back by it.
+
+    Args:
+        model: the network, with weights of any kind.
+        args: the options of train.py; their mean and std are the network's from now on.
+        data: "CIFAR-10", whose classes it then names, or "fake".
+    """
+    if not isinstance(model, budgetnets.BudgetResNet):
+        return None
+    mean, std = cifar.mean_and_std(args)
+    model.pretrained_cfg |= {"mean": mean, "std": std}
+    names = budgetnets.CIFAR10_CLASSES if data == "CIFAR-10" else ()
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            return (budgetnets.save_pretrained(model, scratch, class_names=names) / "config.json").read_bytes()
+    except (OSError, SafetensorError) as error:
+        sys.exit(f"cannot write {tempfile.gettempdir()}: {error}; make room there, or set TMPDIR")
+    except budgetnets.WeightsMismatch as error:  # a checkpoint with NaN, say
+        sys.exit(f"--model {args.model} --model-args {args.model_args}: {error}")
+
+
+def write_network(folder, state, config, remedy=GO_ON):
+    """Write the weights, after the config.json that says what they are of, where there is one."""
+    if config:
+        write(folder / "config.json", lambda path: path.write_bytes(config), remedy)
+    write(folder / "model.safetensors", lambda path: path.write_bytes(as_file(state)), remedy)
 
 
 def refuse_changed(folder, log, now):
@@ -79,15 +135,14 @@ def stopped_early(log):
     return evaluated[-1]["epoch"] - best["epoch"] >= log["args"]["early_stop"]
 
 
-def save_run(folder, parts, log, best):
+def save_run(folder, parts, config, log, best):
     """Write a run's files; the checkpoint last, since it says how far the others are.
 
     The curves are drawn twice a minute at most, since an epoch on a GPU takes less time than to draw them.
     """
     picture = folder / "curves.png"
     states = {name: part.state_dict() for name, part in parts.items()}
-    weights = {name: value.contiguous() for name, value in states["result"].items()}
-    write(folder / "model.safetensors", lambda path: save_file(weights, path, {"format": "pt"}))
+    write_network(folder, states["result"], config)
     write(folder / "log.json", lambda path: path.write_text(json.dumps(log, indent=1) + "\n"))
     if not picture.exists() or time.time() - picture.stat().st_mtime > SECONDS_BETWEEN_CURVES:
         write_curves(folder, log)

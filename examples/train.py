@@ -5,8 +5,8 @@
     torchrun --nproc-per-node 8 examples/train.py --model resnet9_cifar --precision bf16 --out runs/resnet9
 
 It runs on a CPU, on one GPU, or under torchrun on several processes and machines. The run's folder gets log.json (every
-epoch), curves.png, model.safetensors and checkpoint.pt, each replaced whole, so that a kill costs one epoch at most;
-`--resume` goes on to the same numbers. Needs `pip install "budgetnets[train]"`.
+epoch), curves.png, config.json and model.safetensors, which load as local-dir:runs/resnet9, and checkpoint.pt; each is
+replaced whole: a kill costs an epoch, `--resume` goes on to the same numbers. Needs `pip install "budgetnets[train]"`.
 """
 
 import argparse
@@ -121,11 +121,11 @@ def evaluate(model, loader, accelerator):
     return 100 * hits, loss
 
 
-def stop_unless_finite(losses):
+def stop_unless_finite(losses, remedy="lower --lr or add --clip 1"):
     """Exit at the first loss that is no number; each comes with its step and learning rate."""
     for step, rate, loss in losses:
         if not math.isfinite(loss):
-            sys.exit(f"the loss is {loss:g} at step {step}, learning rate {rate:.4g}; lower --lr or add --clip 1")
+            sys.exit(f"the loss is {loss:g} at step {step}, learning rate {rate:.4g}; {remedy}")
 
 
 def train(args, accelerator):
@@ -133,18 +133,18 @@ def train(args, accelerator):
     out, checkpoint = Path(args.out), Path(args.out) / "checkpoint.pt"
     set_seed(args.seed)
     sampler, loader, holdout, test = (fast_data if args.fast else cifar).make_loaders(args, accelerator)
-    # The averaged model is copied before Accelerate wraps the model.
     model = recipes.make_model(args, accelerator.device)
+    log, best = recipes.describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
+    config = accelerator.on_main_process(run_folder.config_of)(model, args, log["data"])
     model = model.to(memory_format=torch.channels_last)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    ema = ModelEmaV3(model, decay=args.ema, use_warmup=True) if args.ema else None
+    ema = ModelEmaV3(model, decay=args.ema, use_warmup=True) if args.ema else None  # before Accelerate wraps the model
     optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
     mixing = {"prob": args.mix_prob, "label_smoothing": args.smoothing, "num_classes": 10}
     mix = Mixup(args.mixup, args.cutmix, **mixing) if args.mixup or args.cutmix else None
     distilled = distillation.make_loss(args, accelerator)
-    log, best = recipes.describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
     model, optimizer = accelerator.prepare(model, optimizer)
     raw = accelerator.unwrap_model(model)
     result = ema.module if ema else raw
@@ -222,7 +222,7 @@ def train(args, accelerator):
         schedule.after_epoch(entry)
         log["epochs"].append(entry)
         accelerator.print(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-        save_run(out, parts, log, best)
+        save_run(out, parts, config, log, best)
 
     # The end: where there is a hold-out, only now is the test set looked at; --test every changes nothing by it.
     if args.holdout or args.keep_best:
@@ -232,7 +232,7 @@ def train(args, accelerator):
         if args.test != "never":
             sampler.epoch = len(log["epochs"])  # if test images are augmented: once more, with other random numbers
             log["test_top1"], log["test_loss"] = evaluate(result, test, accelerator)
-        save_run(out, parts, log, best)
+        save_run(out, parts, config, log, best)
     accelerator.on_main_process(run_folder.write_curves)(out, log)
     accelerator.end_training()
 

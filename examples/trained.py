@@ -17,6 +17,12 @@ from budgetnets.variants import find_weights
 STARTED_FROM = {"pretrained", "checkpoint_path"}  # of a model's arguments: weights that the run's own have replaced
 
 
+def loads_weights(args):
+    """Whether the options of train.py have the network start from weights, not at random."""
+    given = json.loads(args.model_args)
+    return any(given.get(name) for name in STARTED_FROM)
+
+
 def load(option, name):
     """Return the network and, as a dictionary, holdout, limit, mean and std of its training; exit where there is none.
 
@@ -47,12 +53,12 @@ def load_run(option, folder):
         log = json.loads((folder / "log.json").read_text())
         args = argparse.Namespace(**log["args"])
         done, wanted = len(log["epochs"]), args.epochs
-        given = json.loads(args.model_args)
-        options = {key: value for key, value in given.items() if key not in STARTED_FROM}
+        options = {name: value for name, value in json.loads(args.model_args).items() if name not in STARTED_FROM}
         model = timm.create_model(args.model, **options)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         mean, std = cifar.mean_and_std(args)
-        training = {"holdout": args.holdout, "limit": args.limit, "fresh": options == given, "mean": mean, "std": std}
+        training = {"holdout": args.holdout, "limit": args.limit, "mean": mean, "std": std}
+        training["fresh"] = not loads_weights(args)
         unfinished = done < wanted and not run_folder.stopped_early(log)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         sys.exit(f"{option} {folder} is no run of train.py that can be read: {error}")

@@ -46,7 +46,7 @@ def test_the_log_says_what_was_averaged_and_what_it_reached(runs, tmp_path, caps
     assert (log["averaged"]["of"], log["averaged"]["images"]) == (runs, 64)
     assert f"{log['averaged']['eval_top1']:.2f} % on the test set" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "both").iterdir() if path.name[0] != ".") == [
-        *("curves.png", "log.json", "model.safetensors")
+        *("config.json", "curves.png", "log.json", "model.safetensors")
     ]
 
 

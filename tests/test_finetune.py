@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import time
 
 import numpy as np
 import pytest
@@ -166,6 +167,44 @@ def test_finetuning_refuses_an_unknown_model_and_a_folder_that_holds_a_run(tuned
     assert "--out /proc/run cannot be written" in refused(unwritable)
     assert "did you mean 'resnet9_cifar'" in refused(unknown)
     assert "already holds a run" in refused(repeated)
+
+
+def test_a_diverging_finetuning_ends_naming_step_and_learning_rate(two_classes, tmp_path):
+    options = ["--model", "budget_resnet", "--no-pretrained", "--cpu", "--lr", 1e9, "--epochs", 3]
+    message = refusal("finetune.py", two_classes, "--out", tmp_path / "run", *options, "--batch-size", 16)
+    assert re.search(r"the loss is (nan|inf) at step [234], learning rate \d\.\d+e\+08; use a lower --lr", message)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_network_that_the_last_update_breaks_is_not_written(two_classes, tmp_path):
+    options = ["--model", "budget_resnet", "--no-pretrained", "--cpu", "--lr", 1e30, "--epochs", 1]
+    message = refusal("finetune.py", two_classes, "--out", tmp_path / "run", *options, "--batch-size", 64)
+    assert "values that are not finite after step 1, learning rate 1e+30; use a lower --lr" in message
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_what_a_killed_finetuning_has_reached_loads(two_classes, tmp_path):
+    options = ["--model", "budget_resnet", "--no-pretrained", *QUICK, "--epochs", 1000]
+    process = start("finetune.py", two_classes, "--out", tmp_path / "run", *options)
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "run" / "log.json").exists():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "no log in five minutes"
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.communicate()
+    assert 1 <= len(read_log(tmp_path / "run")["epochs"]) < 1000
+    model = budgetnets.create(f"local-dir:{tmp_path / 'run'}", pretrained=True)
+    assert model.class_names == ("grey", "red")
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_a_file(two_classes, tmp_path):
+    options = ["--model", "budget_resnet", "--no-pretrained", *QUICK]
+    process = start("finetune.py", two_classes, "--out", tmp_path / "run", *options, file_limit=100_000)
+    assert f"cannot write {tmp_path / 'run'}" in refused(process)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_of_two_finetunings_into_one_folder_one_is_refused(two_classes, tmp_path):

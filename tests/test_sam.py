@@ -113,7 +113,7 @@ def one_step(tmp_path, monkeypatch, made, *options):
 
     def note(images, size):
         batches.append(images)
-        before.append(copy.deepcopy(made["models"][-1]))
+        before.append(copy.deepcopy(made["models"][0]))
         return resized(images, size)
 
     monkeypatch.setattr(train.cifar, "resized", note)

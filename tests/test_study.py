@@ -85,8 +85,8 @@ def test_the_reported_figures_are_those_of_the_zoos_table():
     page = reproduction(study_logs.read_study())
     for variant in VARIANTS.values():
         for reported in variant.reported:
-            assert row(page, reported.run)[4] == f"{reported.top1:.2f}"
-    assert row(page, "R3-50")[4] == "none"
+            assert row(page, reported.run)[5] == f"{reported.top1:.2f}"
+    assert row(page, "R3-50")[5] == "none"
 
 
 def test_every_run_beyond_the_reports_belongs_to_a_question_or_a_lesson():
@@ -102,8 +102,8 @@ def test_every_run_beyond_the_reports_belongs_to_a_question_or_a_lesson():
 def test_a_log_becomes_a_row_with_best_and_last_epoch(tmp_path):
     write_log(tmp_path / "logs", "R2", [80.0, 88.5, 87.25])
     page = reproduction(study_of(tmp_path))
-    assert row(page, "R2")[2:] == ["30", "1", "85.39", "88.50 (29)", "87.25", "+3.11"]
-    assert row(page, "R2-plain")[2:] == ["30", "", "85.39", "not run", "not run", ""]
+    assert row(page, "R2")[4:] == ["1", "85.39", "88.50 (29)", "87.25", "+3.11"]
+    assert row(page, "R2-plain")[4:] == ["", "85.39", "not run", "not run", ""]
     assert "**1 of the 23** runs" in page
     assert "- `R2`, +3.11: not explained yet." in page
     assert "not run yet is `R2-full`." in page
@@ -112,25 +112,25 @@ def test_a_log_becomes_a_row_with_best_and_last_epoch(tmp_path):
 
 def test_r0_is_compared_at_the_last_epoch_and_its_hold_out_is_not_the_test_set(tmp_path):
     path = write_log(tmp_path / "logs", "R0-sgd", [93.0, 92.0])
-    assert row(reproduction(study_of(tmp_path)), "R0-sgd")[4:] == ["92.38", "93.00 (99)", "92.00", "-0.38"]
+    assert row(reproduction(study_of(tmp_path)), "R0-sgd")[5:] == ["92.38", "93.00 (99)", "92.00", "-0.38"]
     log = json.loads(path.read_text())
     log["epochs"] = [{"epoch": entry["epoch"], "eval_top1": 99.0} for entry in log["epochs"]]
     path.write_text(json.dumps(log))
-    assert row(reproduction(study_of(tmp_path)), "R0-sgd")[4:] == ["92.38", "not logged", "92.00", "-0.38"]
+    assert row(reproduction(study_of(tmp_path)), "R0-sgd")[5:] == ["92.38", "not logged", "92.00", "-0.38"]
 
 
 def test_a_run_that_keeps_its_best_epoch_is_compared_by_what_that_is_measured_at_once_more(tmp_path):
     path = write_log(tmp_path / "logs", "R4", [91.0, 91.27, 91.1])
     log = json.loads(path.read_text()) | {"kept_epoch": 199, "test_top1": 90.74}  # on other augmented test images
     path.write_text(json.dumps(log))
-    assert row(reproduction(study_of(tmp_path)), "R4")[4:] == ["90.74", "90.74 (199)", "91.10", "+0.00"]
+    assert row(reproduction(study_of(tmp_path)), "R4")[5:] == ["90.74", "90.74 (199)", "91.10", "+0.00"]
 
 
 def test_several_seeds_are_averaged(tmp_path):
     for seed, last in enumerate([94.0, 94.2, 95.0]):
         write_log(tmp_path / "logs", "R3-V2-sgd", [last + 0.3, last], seed)
     cells = row(reproduction(study_of(tmp_path)), "R3-V2-sgd")
-    assert cells[3:] == ["3", "94.21", "94.70", "94.40", "+0.49"]
+    assert cells[4:] == ["3", "94.21", "94.70", "94.40", "+0.49"]
 
 
 def test_a_finding_has_the_figures_of_the_logs_it_rests_on(tmp_path):

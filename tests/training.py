@@ -22,6 +22,7 @@ import grow  # noqa: E402, F401
 import option_checks  # noqa: E402, F401
 import pruning  # noqa: E402, F401
 import recipes  # noqa: E402
+import run_folder  # noqa: E402, F401
 import sam  # noqa: E402, F401
 import schedulers  # noqa: E402, F401
 import train  # noqa: E402
@@ -38,7 +39,7 @@ def words(*options):
 
 
 def command(out, *options):
-    return [*words(*options), *words("--data fake --cpu --workers 0 --out", out)]
+    return [*words("--data fake --cpu --workers 0 --out", out), *words(*options)]
 
 
 def usage_error(capsys, options):
