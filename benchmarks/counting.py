@@ -14,6 +14,7 @@ from pathlib import Path
 
 import results
 import torch
+from spreads import paired
 from tqdm import tqdm
 
 import budgetnets
@@ -68,10 +69,7 @@ def main() -> None:
         counted[BUILD].append(microseconds(build_and_count, block[:BUILT]))
         assert all(build_and_count(spec) == budgetnets.count_params(spec) for spec in block[:BUILT])
     mean = {name: statistics.mean(times) for name, times in counted.items()}
-    times = {
-        name: results.spread([slow / fast for slow, fast in zip(counted[BUILD], counted[name], strict=True)])
-        for name in ("count_params", "count_macs")
-    }
+    times = {name: paired(counted[BUILD], counted[name]) for name in ("count_params", "count_macs")}
     path = results.save("counting", {"specs": len(specs), "microseconds": mean, "times_faster": times}, args.out)
     print(*(f"{name}: {value:.1f} us" for name, value in mean.items()), sep="\n")
     print(*(f"{name} is {value['median']:,.0f} times faster than building" for name, value in times.items()), sep="\n")

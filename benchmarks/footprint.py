@@ -6,8 +6,8 @@
 Each file runs in ONNX Runtime on one thread, in a process of its own that has nothing else in it: peak memory is what
 the process grew by, from just before the file is read (as /proc says, so on Linux only). A variant without trained
 weights is built at random and quantized on generated images, with which the file comes out a little smaller. Needs `pip
-install "budgetnets[onnx]"`. Writes benchmarks/results/footprint.<processor>.<date>.json; `python docs/make_tables.py`
-makes the table of it.
+install "budgetnets[onnx]" matplotlib`. Writes benchmarks/results/footprint.<processor>.<date>.json, with its table and
+a picture beside it; `python docs/make_tables.py` takes them into the documentation.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import results
+from spreads import spread
 from tqdm import tqdm
 
 import budgetnets
@@ -47,11 +48,17 @@ print(json.dumps({"bytes": memory("VmHWM") - before, "milliseconds": times}))
 
 
 def export(name: str, int8: bool, path: Path) -> None:
+    """Write a variant as users would: by its name, with its weights and its card, as far as it has them."""
     weights = find_weights(name)
     named = weights is not None and (not int8 or read_int8_card(VARIANTS[name], weights) is not None)
     network = name if named else budgetnets.create(name, pretrained=weights is not None).eval()
     calibration = generated_images(64, 3, 32) if int8 and not named else None
     budgetnets.export_onnx(network, path, int8=int8, calibration=calibration)
+
+
+def tag_of(name: str) -> str | None:
+    weights = find_weights(name)
+    return weights.tag if weights else None
 
 
 def measure(path: Path, batch: int, rounds: int) -> dict:
@@ -63,7 +70,7 @@ def measure(path: Path, batch: int, rounds: int) -> dict:
     return {
         "batch": batch,
         "peak_bytes": found["bytes"],
-        "milliseconds": results.spread(found["milliseconds"]),
+        "milliseconds": spread(found["milliseconds"]),
     }
 
 
@@ -82,7 +89,8 @@ def main() -> None:
                 path = Path(folder) / f"{name}-{precision}.onnx"
                 export(name, precision == "int8", path)
                 runs = [measure(path, batch, args.rounds) for batch in args.batches]
-                rows.append({"network": name, "precision": precision, "file_bytes": path.stat().st_size, "runs": runs})
+                about = {"network": name, "precision": precision, "weights": tag_of(name)}
+                rows.append(about | {"file_bytes": path.stat().st_size, "runs": runs})
                 path.unlink()
     path = results.save("footprint", {"threads": 1, "rounds": args.rounds, "rows": rows}, args.out)
     for row in rows:

@@ -6,7 +6,8 @@
 Machines are noisy, so what counts is the ratio: in each round every contender runs once, and is compared with another's
 time in the same round. The peers have random weights, and go through the same exporter and quantizer as ours. Needs
 `pip install "budgetnets[onnx]" openvino pytorchcv matplotlib tqdm`. Writes
-benchmarks/results/latency.<processor>.<date>.json; `python docs/make_tables.py` makes the tables of it.
+benchmarks/results/latency.<processor>.<date>.json, with its tables and a picture beside it; `python
+docs/make_tables.py` takes them into the documentation.
 """
 
 import argparse
@@ -23,11 +24,13 @@ import openvino
 import results
 import timm
 import torch
+from footprint import export
+from spreads import paired, spread
 from tqdm import tqdm
 
 import budgetnets
 from budgetnets.onnx_graph import WithNormalization, export_graph, quiet
-from budgetnets.quantization import generated_images, measure_ranges, quantize, read_int8_card
+from budgetnets.quantization import generated_images, measure_ranges, quantize
 from budgetnets.variants import VARIANTS, find_weights
 
 REFERENCE = "resnet9_cifar, eager fp32"
@@ -62,8 +65,7 @@ def torch_runner(model: torch.nn.Module) -> Callable:
 
 def ours(name: str, folder: Path, threads: int) -> dict[str, Callable]:
     """One variant in every runtime. The ONNX files take uint8 and normalize; the others get normalized floats."""
-    weights = find_weights(name)
-    model = budgetnets.create(name, pretrained=weights is not None).eval()
+    model = budgetnets.create(name, pretrained=find_weights(name) is not None).eval()
     runners = {
         "eager fp32": torch_runner(model),
         "optimized fp32": torch_runner(budgetnets.optimize_for_inference(model)),
@@ -74,9 +76,7 @@ def ours(name: str, folder: Path, threads: int) -> dict[str, Callable]:
     for precision, int8 in (("fp32", False), ("int8", True)):
         path = folder / f"{name}-{precision}.onnx"
         if not path.exists():
-            named = weights is not None and (not int8 or read_int8_card(VARIANTS[name], weights) is not None)
-            calibration = generated_images(64, 3, 32) if int8 and not named else None
-            budgetnets.export_onnx(name if named else model, path, int8=int8, calibration=calibration)
+            export(name, int8, path)
         runners[f"ONNX Runtime {precision}"] = onnx_runner(path, threads)
         runners[f"OpenVINO {precision}"] = openvino_runner(path, threads)
     return {f"{name}, {runtime}": run for runtime, run in runners.items()}
@@ -138,15 +138,14 @@ def measure(runners: dict[str, Callable], batch: int, rounds: int) -> dict[str, 
 
 def row(name: str, times: list[float], reference: list[float], batch: int, threads: int, sizes: dict) -> dict:
     network, _, runtime = name.partition(", ")
-    ratios = [r / t for r, t in zip(reference, times, strict=True)]
     return {
         "network": network,
         "runtime": runtime,
         "batch": batch,
         "threads": threads,
-        "milliseconds": results.spread(times),
+        "milliseconds": spread(times),
         "rounds": [round(time, 4) for time in times],  # so that any two contenders can be compared round by round
-        "times_faster_than_reference": results.spread(ratios),
+        "times_faster_than_reference": paired(reference, times),
         "params": sizes[network],
         "published_top1": PEERS.get(network, {}).get("top1"),
     }
@@ -179,9 +178,8 @@ def main() -> None:
                 found = measure(runners, batch, args.rounds)
                 rows += [row(name, times, found[REFERENCE], batch, threads, sizes) for name, times in found.items()]
         files = {path.name: path.stat().st_size for path in sorted(Path(folder).glob("*.onnx"))}
-    path = results.save(
-        "latency", {"reference": REFERENCE, "rounds": args.rounds, "files": files, "rows": rows}, args.out
-    )
+    result = {"reference": REFERENCE, "rounds": args.rounds, "files": files, "rows": rows}
+    path = results.save("latency", result, args.out)
     for entry in rows:
         times = entry["times_faster_than_reference"]["median"]
         print(

@@ -1,4 +1,4 @@
-"""Where a benchmark ran, and its result as one JSON file named by theme, processor and date."""
+"""Where a benchmark ran, and its result as JSON, Markdown and a picture, named by theme, processor and date."""
 
 import datetime
 import importlib.metadata
@@ -7,11 +7,13 @@ import os
 import platform
 import re
 import shlex
-import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import charts
+import tables
 import torch
 
 FOLDER = Path(__file__).parent / "results"
@@ -70,18 +72,27 @@ def describe() -> dict:
     }
 
 
-def save(theme: str, result: dict, folder: Path = FOLDER) -> Path:
-    """Write a result and return its file; one of the same theme, hardware and day is replaced."""
-    about = describe()
-    hardware = about["gpu"] or f"{about['processor']['name']} {about['processor']['family']}"
+def file_name(result: dict) -> str:
+    hardware = result["gpu"] or f"{result['processor']['name']} {result['processor']['family']}"
     slug = re.sub(r"[^a-z0-9]+", "-", hardware.lower()).strip("-")
+    return f"{result['theme']}.{slug}.{result['date']}.json"
+
+
+def save(theme: str, result: dict, folder: Path = FOLDER) -> Path:
+    """Write a result with its tables and picture, and return its file; one of the same hardware and day is replaced."""
+    result = {"theme": theme, **describe(), **result}
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{theme}.{slug}.{about['date']}.json"
-    path.write_text(json.dumps({"theme": theme, **about, **result}, indent=1) + "\n")
+    path = folder / file_name(result)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    for beside, make in shown_beside(path).items():
+        beside.write_text(make(None), encoding="utf-8")
     return path
 
 
-def spread(values: list[float]) -> dict:
-    """Median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return {"median": middle, "q1": low, "q3": high}
+def shown_beside(path: Path) -> dict[Path, Callable[[str | None], str]]:
+    """The files beside a result that show it, and what makes their text, given the old one."""
+    result, picture = json.loads(path.read_text()), path.with_suffix(".svg")
+    return {
+        path.with_suffix(".md"): lambda old: tables.page(result, picture),
+        picture: lambda old: charts.chart(old, result),
+    }

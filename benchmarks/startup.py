@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py
 
-Each round starts both processes anew, one after the other, and compares the two. Writes
-benchmarks/results/startup.<processor>.<date>.json; `python docs/make_tables.py` makes the table of it.
+Each round is a process of its own, which imports timm and then budgetnets. Writes
+benchmarks/results/startup.<processor>.<date>.json, with its table and a picture beside it; `python
+docs/make_tables.py` takes them into the documentation.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import results
+from spreads import spread
 from tqdm import tqdm
 
 from budgetnets.variants import VARIANTS
@@ -52,10 +54,10 @@ def main() -> None:
         rows.append(
             {
                 "network": name,
-                "import_timm": results.spread(list(imports_timm)),
-                "import_budgetnets": results.spread(list(imports_ours)),
-                "first_creation": results.spread([times[0] for times in creations]),
-                "later_creation": results.spread([time for times in creations for time in times[1:]]),
+                "import_timm": spread(list(imports_timm)),
+                "import_budgetnets": spread(list(imports_ours)),
+                "first_creation": spread([times[0] for times in creations]),
+                "later_creation": spread([time for times in creations for time in times[1:]]),
             }
         )
     path = results.save("startup", {"rounds": args.rounds, "creations": args.creations, "rows": rows}, args.out)

@@ -2,11 +2,11 @@
 
     python benchmarks/training_speed.py --data DIR --model resnet9_cifar
 
-Both train the same network with the same batch, crop and flip, in turns within one run. The plain loop is
-torchvision's data set and transforms in a DataLoader, fp32, NCHW, eager. The fast path keeps the images on the device,
-and is timed in the precisions that the device computes fast, eager and compiled, and at the sizes to which `--sizes`
-scales the images of a run's first epochs. Neither averages weights, mixes images or keeps totals, which
-examples/train.py does besides.
+Both train the same network with the same batch, in turns within one run. The plain loop is torchvision's data set and
+transforms in a DataLoader, SGD, fp32, NCHW, eager. The fast path is a step of `examples/train.py --fast`, made of its
+parts with its defaults: optimizer, schedule, smoothed labels, averaged weights. It is timed in the precisions that the
+device computes fast, eager and compiled, and at the sizes to which `--sizes` scales the images of a run's first epochs.
+What train.py counts and evaluates beside its steps is left out. Needs `pip install "budgetnets[train]"`.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from types import SimpleNamespace
 import results
 import torch
 import torch.nn.functional as F
+from spreads import paired, spread
+from timm.utils import ModelEmaV3
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 from tqdm import tqdm
@@ -28,12 +30,32 @@ import budgetnets
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import cifar
 import fast_data
+import recipes
+import train
 
 SMALLER = (24, 16)  # pixels
 PEAK_TFLOPS = {"NVIDIA H200": 790, "NVIDIA H100": 790}  # bf16, dense, as measured with large matrices
 
 
-def plain_batches(root: str, batch_size: int, workers: int, device: torch.device) -> Iterator:
+class PlainLoop:
+    """The loop of every tutorial, a step at a time."""
+
+    size = 32
+
+    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
+        torch.manual_seed(0)
+        self.batches, self.device = plain_batches(args.data, args.batch_size, args.workers), device
+        self.network = budgetnets.create(args.model).to(device)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), 0.01, 0.9, nesterov=True, weight_decay=5e-4)
+
+    def step(self) -> None:
+        images, labels = next(self.batches)
+        F.cross_entropy(self.network(images.to(self.device)), labels.to(self.device)).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def plain_batches(root: str, batch_size: int, workers: int) -> Iterator:
     steps = [
         v2.RandomCrop(32, padding=4),
         v2.RandomHorizontalFlip(),
@@ -46,61 +68,80 @@ def plain_batches(root: str, batch_size: int, workers: int, device: torch.device
         data, batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
     )
     while True:
-        for images, labels in loader:
-            yield images.to(device), labels.to(device)
+        yield from loader
 
 
-def fast_batches(root: str, batch_size: int, device: torch.device) -> Iterator:
-    data = CIFAR10(root, train=True)
-    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous().to(device)
-    args = SimpleNamespace(crop=4, flip="random", seed=0, batch_size=batch_size, auto_augment="", cutout=0.0)
-    loader = fast_data.FastLoader(images, torch.tensor(data.targets, device=device), args, slice(None))
+class FastPath:
+    """What train.py does for `--fast`, a step at a time.
+
+    Args:
+        options: those of train.py, as it parses them.
+        loader: of fast_data; several ways may take their batches from one.
+        size: of the images, in pixels.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, loader: fast_data.FastLoader, device: torch.device, size: int
+    ) -> None:
+        torch.manual_seed(0)
+        self.options, self.device, self.size, self.updates = options, device, size, 0
+        self.batches = fast_batches(loader)
+        self.network = recipes.make_model(options, device).to(memory_format=torch.channels_last)
+        self.ema = ModelEmaV3(self.network, decay=options.ema, use_warmup=True)
+        self.optimizer = recipes.make_optimizer(options, self.network, device)
+        self.schedule = recipes.Schedule(options, self.optimizer, len(loader))
+        mode = options.compile_mode
+        self.forward = torch.compile(self.network, dynamic=False, mode=mode) if options.compile else self.network
+
+    def step(self) -> None:
+        self.updates += 1
+        self.schedule.before_update(self.updates)
+        images, labels = next(self.batches)
+        images = cifar.resized(images, self.size).to(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+            logits = self.forward(images)
+        F.cross_entropy(logits.float(), labels, label_smoothing=self.options.smoothing).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.network, step=self.updates)
+
+
+def fast_loader(options: argparse.Namespace, device: torch.device) -> fast_data.FastLoader:
+    alone = SimpleNamespace(device=device, num_processes=1, process_index=0)  # as Accelerate describes one process
+    return fast_data.make_loaders(options, alone)[0]
+
+
+def fast_batches(loader: fast_data.FastLoader) -> Iterator:
     while True:
         yield from loader
         loader.epoch += 1
 
 
-class Trainer:
-    """One way to train, a step at a time."""
+def fast_paths(args: argparse.Namespace, device: torch.device) -> dict[str, FastPath]:
+    """The ways to train that are compared with the plain loop."""
+    words = ["--fast", "--out", "none", "--data", args.data, "--model", args.model]
+    words += ["--batch-size", str(args.batch_size)]
+    loader = fast_loader(train.parse_args(words), device)
+    fast_bf16 = device.type == "cuda" or bool({"avx512_bf16", "amx_bf16"} & set(results.processor()["instructions"]))
+    exact = "TF32" if device.type == "cuda" else "fp32"  # cuDNN's convolutions, unless told otherwise
+    ways = {}
+    kinds = [(compiled, bf16, 32) for compiled in (False, True) for bf16 in sorted({False, fast_bf16})]
+    for compiled, bf16, size in [*kinds, *((True, fast_bf16, size) for size in SMALLER)]:
+        name = f"fast path, {'bf16' if bf16 else exact}, {'compiled' if compiled else 'eager'}"
+        name += f", {size} pixels" if size < 32 else ""
+        options = [*words, "--precision", "bf16" if bf16 else "no", "--compile" if compiled else "--no-compile"]
+        ways[name] = FastPath(train.parse_args(options), loader, device, size)
+    return ways
 
-    def __init__(
-        self,
-        batches: Iterator,
-        model: str,
-        device: torch.device,
-        *,
-        bf16: bool = False,
-        last: bool = False,
-        compiled: bool = False,
-        size: int = 32,
-    ) -> None:
-        torch.manual_seed(0)
-        self.batches, self.device, self.bf16, self.size = batches, device, bf16, size
-        self.format = torch.channels_last if last else torch.contiguous_format
-        network = budgetnets.create(model).to(device=device, memory_format=self.format)
-        self.optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9, nesterov=True, weight_decay=5e-4)
-        self.network = torch.compile(network, dynamic=False) if compiled else network
 
-    def step(self) -> None:
-        images, labels = next(self.batches)
-        images = cifar.resized(images, self.size)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.network(images.to(memory_format=self.format))
-        F.cross_entropy(logits.float(), labels).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def images_per_second(self, steps: int, batch_size: int) -> float:
-        self._wait()
-        started = time.perf_counter()
-        for _ in range(steps):
-            self.step()
-        self._wait()
-        return steps * batch_size / (time.perf_counter() - started)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+def images_per_second(way: PlainLoop | FastPath, steps: int, batch_size: int) -> float:
+    wait = torch.cuda.synchronize if way.device.type == "cuda" else lambda: None
+    wait()
+    started = time.perf_counter()
+    for _ in range(steps):
+        way.step()
+    wait()
+    return steps * batch_size / (time.perf_counter() - started)
 
 
 def main() -> None:
@@ -115,28 +156,19 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
-    fast_bf16 = device.type == "cuda" or bool({"avx512_bf16", "amx_bf16"} & set(results.processor()["instructions"]))
-    exact = "TF32" if device.type == "cuda" else "fp32"  # cuDNN's convolutions, unless told otherwise
-    ways = {"plain loop": Trainer(plain_batches(args.data, args.batch_size, args.workers, device), args.model, device)}
-    kinds = [(compiled, bf16, 32) for compiled in (False, True) for bf16 in sorted({False, fast_bf16})]
-    for compiled, bf16, size in [*kinds, *((True, fast_bf16, size) for size in SMALLER)]:
-        name = f"fast path, {'bf16' if bf16 else exact}, {'compiled' if compiled else 'eager'}"
-        name += f", {size} pixels" if size < 32 else ""
-        batches = fast_batches(args.data, args.batch_size, device)
-        ways[name] = Trainer(batches, args.model, device, bf16=bf16, last=True, compiled=compiled, size=size)
+    ways = {"plain loop": PlainLoop(args, device), **fast_paths(args, device)}
     for way in tqdm(ways.values(), "warm-up", leave=False):
-        way.images_per_second(2, args.batch_size)
+        images_per_second(way, 2, args.batch_size)
     found = {name: [] for name in ways}
     for _ in tqdm(range(args.rounds), "rounds", leave=False):
         for name, way in ways.items():
-            found[name].append(way.images_per_second(args.steps, args.batch_size))
+            found[name].append(images_per_second(way, args.steps, args.batch_size))
     macs = budgetnets.count_macs(args.model)
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else ""
     peak = next((tflops for name, tflops in PEAK_TFLOPS.items() if gpu.startswith(name)), None)
     rows = []
     for name, speeds in found.items():
-        ratios = [speed / plain for speed, plain in zip(speeds, found["plain loop"], strict=True)]
-        row = {"way": name, "images_per_second": results.spread(speeds), "times_faster": results.spread(ratios)}
+        row = {"way": name, "images_per_second": spread(speeds), "times_faster": paired(speeds, found["plain loop"])}
         # Forward, and twice that backward; a smaller image costs what its area does.
         flops = 3 * 2 * macs * (ways[name].size / 32) ** 2
         row["tflops"] = flops * row["images_per_second"]["median"] / 1e12
@@ -146,8 +178,10 @@ def main() -> None:
             f"{name}: {row['images_per_second']['median']:,.0f} images/s, {row['times_faster']['median']:.2f}x, "
             f"{row['tflops']:.3g} TFLOP/s"
         )
+    usual = train.defaults()
+    step = f"timm's {usual['opt']}, labels smoothed by {usual['smoothing']} and averaged weights"
     result = {"model": args.model, "batch_size": args.batch_size, "threads": torch.get_num_threads(), "rows": rows}
-    print(f"wrote {results.save('training-speed', result, args.out)}")
+    print(f"wrote {results.save('training-speed', result | {'fast_path': step}, args.out)}")
 
 
 if __name__ == "__main__":

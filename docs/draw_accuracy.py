@@ -5,21 +5,17 @@ their authors publish (benchmarks/peers.toml). Latency is the newest measurement
 files, where ours are shown at their accuracy in int8.
 """
 
-import html
-import io
-import json
 import tomllib
 from pathlib import Path
 
-import matplotlib
+import charts
 from benchmark_tables import newest, peers_in_int8
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 import budgetnets
 from budgetnets.quantization import read_int8_card
 from budgetnets.variants import VARIANTS
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parent.parent
 OURS, THEIRS = "#1d4ed8", "#9ca3af"
@@ -95,10 +91,7 @@ def points() -> dict[str, list[dict]]:
     return found
 
 
-def drawn() -> str:
-    """The SVG; what it shows is in its description too, since its bytes depend on matplotlib's version."""
-    plt.rcParams.update({"svg.hashsalt": "budgetnets", "font.family": "DejaVu Sans"})  # the same file on every run
-    shown = points()
+def drawn(shown: dict[str, list[dict]]) -> Figure:
     panels = [
         ("params", "parameters, millions", 1e6, (0.1, 0.2, 0.5, 1, 2, 5)),
         ("macs", "multiply-adds, millions", 1e6, (25, 50, 100, 200, 400, 800)),
@@ -118,11 +111,9 @@ def drawn() -> str:
     figure.legend(handles, names, fontsize=7.5, loc="outside upper center", ncols=2, frameon=False)
     for axis, panel in zip(axes, panels, strict=True):
         draw(axis, shown, *panel)
-    file = io.StringIO()
-    figure.savefig(file, format="svg", facecolor="white", metadata={"Date": None, "Description": json.dumps(shown)})
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    return figure
 
 
 def picture(old: str | None) -> str:
-    """The picture, drawn anew only where the old one shows something else."""
-    return old if old and json.dumps(points()) in html.unescape(old) else drawn()
+    shown = points()
+    return charts.picture(old, shown, lambda: drawn(shown))

@@ -1,7 +1,8 @@
 """Generate models.md, benchmarks.md, reproduction.md, lessons.md and accuracy.svg in docs, and tables of other pages.
 
 They follow from the table of variants, the package's predictor, benchmarks/results, docs/logs and docs/study.toml. The
-other pages are README.md, docs/search.md and docs/weights.md.
+other pages are README.md, docs/search.md and docs/weights.md. Each result of a benchmark has its tables and its picture
+beside it, and these are made again too.
 
 python docs/make_tables.py            rewrite them
 python docs/make_tables.py --check    exit 1 and name each file that is stale
@@ -203,6 +204,7 @@ def main() -> int:
         "docs/weights.md": lambda text: with_parts("docs/weights.md", text, {"choice": recipe_choice.section()}),
         "README.md": lambda text: with_parts("README.md", text, readme_parts()),
         "docs/accuracy.svg": draw_accuracy.picture,
+        **benchmark_tables.beside_results(ROOT),
     }
     for name, make in pages.items():
         text = read(ROOT / name)

@@ -4,11 +4,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import benchmark_tables
+import charts
 import draw_accuracy
 import pytest
 import results
+import tables
+import torch
+import train
+import training_speed
+from safetensors.torch import load_file
 
 from budgetnets.variants import VARIANTS
 
@@ -16,13 +23,16 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(script, out, *arguments):
-    """Run a benchmark into a folder and return its result."""
+    """Run a benchmark into a folder and return its result, whose tables and picture lie beside it."""
     command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     (path,) = out.glob("*.json")
     assert f"wrote {path}" in done.stdout
-    return json.loads(path.read_text())
+    result, picture = json.loads(path.read_text()), path.with_suffix(".svg")
+    assert path.with_suffix(".md").read_text() == tables.page(result, picture)
+    assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    return result
 
 
 @pytest.fixture
@@ -53,16 +63,19 @@ def test_counting_is_hundreds_of_times_faster_than_building(tmp_path, page_of):
 
 @pytest.mark.slow
 def test_latency_is_measured_in_every_runtime(tmp_path, page_of):
-    once = ["--models", "resnet9_cifar", "--peers", "", "--batches", "1", "--threads", "1", "--rounds", "2"]
-    result = run("latency.py", tmp_path, *once)
+    once = ["--models", "resnet9_cifar", "--peers", "mobilenetv3_small_100", "--batches", "1", "--threads", "1"]
+    result = run("latency.py", tmp_path, *once, "--rounds", "2")
     runtimes = {row["runtime"] for row in result["rows"]}
     assert {"eager fp32", "compiled fp32", "ONNX Runtime int8", "OpenVINO int8"} <= runtimes
     reference = next(row for row in result["rows"] if row["runtime"] == "eager fp32")
     assert reference["times_faster_than_reference"]["median"] == 1
     assert "| `resnet9_cifar` | ONNX Runtime int8 |" in page_of()
+    assert "| `mobilenetv3_small_100` | ONNX Runtime int8 | 1.53 |  |" in page_of()  # its time, and no accuracy
+    assert all(len(row["rounds"]) == 2 for row in result["rows"])
     lines = benchmark_tables.readme_section().splitlines()
     (line,) = (line for line in lines if line.startswith("| `resnet9_cifar` |"))
-    shown = {row["runtime"]: f"{row['milliseconds']['median']:.2f}" for row in result["rows"]}
+    ours = [row for row in result["rows"] if row["network"] == "resnet9_cifar"]
+    shown = {row["runtime"]: f"{row['milliseconds']['median']:.2f}" for row in ours}
     assert line.endswith(f"| {shown['eager fp32']} | {shown['ONNX Runtime int8']} |")
 
 
@@ -74,6 +87,37 @@ def test_training_speed_is_measured_beside_the_plain_loop(tmp_path, page_of, cif
     assert all(row["images_per_second"]["median"] > 0 for row in result["rows"])
     assert "| plain loop |" in page_of()
     assert "compiled, 16 pixels |" in page_of()
+
+
+def test_the_fast_path_that_is_timed_takes_the_steps_of_train_py(tmp_path, train_in_process):
+    words = ["--fast", "--data", "fake", "--limit", "96", "--batch-size", "32", "--epochs", "1", "--cpu"]
+    words += ["--model", "budgetnet_100k_cifar", "--out", str(tmp_path)]
+    train.main(words)
+    options, device = train.parse_args(words), torch.device("cpu")
+    loader = training_speed.fast_loader(options, device)
+    way = training_speed.FastPath(options, loader, device, 32)
+    for _ in range(len(loader)):
+        way.step()
+    trained, timed = load_file(tmp_path / "model.safetensors"), way.ema.module.state_dict()
+    assert trained.keys() == timed.keys()
+    assert all(torch.equal(tensor, timed[name]) for name, tensor in trained.items())
+
+
+def test_the_aim_of_training_is_named_with_what_was_reached(tmp_path, page_of):
+    def write(name, gpu, times):
+        rows = [{"way": way, "times_faster": {"median": value}} for way, value in times.items()]
+        result = {"processor": {"name": "Zen", "cores": 2}, "gpu": gpu, "rows": rows}
+        (tmp_path / f"training-speed.{name}.2026-01-02.json").write_text(json.dumps(result))
+
+    def aim():
+        return " ".join(benchmark_tables.training_aim().split())
+
+    fast = "fast path, fp32, compiled"
+    write("zen", None, {"plain loop": 1.0, fast: 1.42, f"{fast}, 16 pixels": 4.4})
+    assert "Reached so far: 1.4 times, 4.4 at 16 pixels (Zen, 2 cores); an H200 was not measured yet." in aim()
+    write("h200", "NVIDIA H200", {"plain loop": 1.0, fast: 12.0})
+    assert "12.0 times (NVIDIA H200)" in aim()
+    assert "not measured" not in aim()
 
 
 @pytest.mark.slow
@@ -129,7 +173,7 @@ def test_ratios_are_those_of_rounds_and_not_of_medians():
     # One slow round of three, which slows both alike, and another that only the faster one meets.
     fast = {"rounds": [1.0, 10.0, 4.0], "milliseconds": {"median": 4.0}}
     slow = {"rounds": [8.0, 80.0, 8.0], "milliseconds": {"median": 8.0}}
-    assert benchmark_tables.times_faster(fast, slow) == "8.0 (5.0 to 8.0)"
+    assert tables.times_faster(fast, slow) == "8.0 (5.0 to 8.0)"
 
 
 def test_what_a_result_lacks_is_named_beside_its_table():
@@ -147,3 +191,27 @@ def test_the_picture_has_others_in_int8_once_they_are_measured_in_it(runtimes, w
     rows = [at | {"runtime": runtime, "milliseconds": spread[runtime]} for runtime in runtimes]
     (tmp_path / "latency.zen.2026-01-02.json").write_text(json.dumps({"rows": rows}))
     assert draw_accuracy.latencies() == {benchmark_tables.PEER: where}
+
+
+def test_every_result_has_its_tables_and_its_picture_beside_it_and_nothing_else_lies_there():
+    kept = benchmark_tables.beside_results(ROOT)  # what make_tables.py --check compares
+    folder = ROOT / "benchmarks" / "results"
+    assert kept.keys() == {path.relative_to(ROOT).as_posix() for path in folder.iterdir() if path.suffix != ".json"}
+    page = benchmark_tables.page()
+    for theme in tables.TITLES:
+        picture = results.file_name(benchmark_tables.newest(theme)).replace(".json", ".svg")
+        assert f"](../benchmarks/results/{picture})" in page
+        assert f"benchmarks/results/{picture}" in kept
+
+
+def test_a_picture_is_the_same_whenever_it_is_drawn_and_another_once_its_figures_change():
+    def drawn(old, median):
+        spread = {"median": median, "q1": median - 1, "q3": median + 1}
+        result = {"theme": "counting", "times_faster": {"count_params": spread}}
+        return charts.chart(old, result)
+
+    first = drawn(None, 1000.0)
+    assert drawn(None, 1000.0) == first
+    of_another_version = first.replace("<defs>", "<defs >", 1)  # the same figures in other bytes
+    assert drawn(of_another_version, 1000.0) == of_another_version != first
+    assert drawn(first, 1200.0) == drawn(None, 1200.0) != first
