@@ -61,6 +61,7 @@ def main() -> None:
         parser.error(f"--specs {args.specs} is too few; use {BLOCKS * BUILT} or more")
     rng = random.Random(0)
     specs = [random_spec(rng) for _ in tqdm(range(args.specs), "specs", leave=False)]
+    build_and_count(specs[0])  # torch's first layers on the meta device take a while, once in a process
     counted: dict[str, list[float]] = {"count_params": [], "count_macs": [], BUILD: []}
     for i in tqdm(range(BLOCKS), "blocks", leave=False):
         block = specs[i::BLOCKS]

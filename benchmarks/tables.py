@@ -91,8 +91,7 @@ def times_faster(row: dict, slower: dict | None) -> str:
         return ""
     if "rounds" not in row:
         return f"{slower['milliseconds']['median'] / row['milliseconds']['median']:.1f}"
-    ratio = paired(slower["rounds"], row["rounds"])
-    return f"{ratio['median']:.1f} ({ratio['q1']:.1f} to {ratio['q3']:.1f})"
+    return with_quartiles(paired(slower["rounds"], row["rounds"]), ".1f")
 
 
 def footprint_table(result: dict) -> str:
@@ -132,17 +131,15 @@ def training_table(result: dict) -> str:
 def counting_table(result: dict) -> str:
     faster = result["times_faster"]
     rows = [
-        (f"`{name}`", f"{value:,.1f}", counting_ratio(faster[name]) if name in faster else "1")
+        (f"`{name}`", f"{value:,.1f}", with_quartiles(faster[name], ",.0f") if name in faster else "1")
         for name, value in result["microseconds"].items()
     ]
     return table(("What", "Microseconds", "Times faster"), rows, right=2)
 
 
-def counting_ratio(found: dict | float) -> str:
-    """How many times faster counting is: the blocks' median and quartiles, or one figure, as before 2026-11-23."""
-    if isinstance(found, dict):
-        return f"{found['median']:,.0f} ({found['q1']:,.0f} to {found['q3']:,.0f})"
-    return f"{found:,.0f}"
+def with_quartiles(found: dict[str, float], how: str) -> str:
+    """The median of ratios, with their quartiles."""
+    return f"{found['median']:{how}} ({found['q1']:{how}} to {found['q3']:{how}})"
 
 
 TABLES = {

@@ -59,11 +59,8 @@ FOOTPRINT = """\
 ## Footprint
 
 `python benchmarks/footprint.py`: each variant's ONNX file in ONNX Runtime, on one thread, in a process of its own. Peak
-memory is what the process grew by from just before the file is read. {weights}, with which the int8 file comes out a
-little smaller."""
-
-SOME_RANDOM = "Variants without trained weights have random ones"
-ALL_RANDOM = "In this run, as before 2026-11-23, all had random weights"
+memory is what the process grew by from just before the file is read. Variants without trained weights have random ones,
+with which the int8 file comes out a little smaller."""
 
 STARTUP = """\
 ## Start
@@ -80,7 +77,6 @@ and transforms in a DataLoader, NCHW, eager, with plain SGD; the fast path is th
 in a run's first epochs. All of them only train: what a real run counts and evaluates comes on top."""
 
 AIM = "The aim is at least 3 times the plain loop on two CPU cores, and 10 times on an H200."
-OLDER_FAST_PATH = "the plain loop's optimizer and without averaged weights (a run before 2026-11-23)"
 
 COUNTING = """\
 ## Counting
@@ -151,16 +147,11 @@ def page() -> str:
         parts += [filled(LATENCY, **latency), *not_measured(latency), *shown(latency)]
         parts += [filled(INT8, plain=PLAIN, peer=PEER), int8_table(newest_of_each_processor("latency"))]
     if footprint:
-        weights = SOME_RANDOM if "weights" in footprint["rows"][0] else ALL_RANDOM
-        parts += [filled(FOOTPRINT, weights=weights), *not_measured(footprint), *shown(footprint)]
+        parts += [FOOTPRINT, *not_measured(footprint), *shown(footprint)]
     if startup:
         parts += [STARTUP, *not_measured(startup), *shown(startup)]
     if training:
-        parts += [
-            filled(TRAINING, **{"fast_path": OLDER_FAST_PATH} | training),
-            filled(training_aim()),
-            *shown(training),
-        ]
+        parts += [filled(TRAINING, **training), filled(training_aim()), *shown(training)]
     if counting:
         parts += [filled(COUNTING, **counting), *shown(counting)]
     if len(parts) == 2:

@@ -91,9 +91,11 @@ def spec_params(spec: ResNetSpec, pool_type: str = "avg") -> int:
     if spec.se == "stem":
         total += _se_params(spec, spec.widths[0])
     for stage in spec.stages:
-        total += _block_params(spec, stage, stage.in_width) + (stage.blocks - 1) * _block_params(
-            spec, stage, stage.out_width
-        )
+        total += _first_conv(spec, stage, stage.in_width)
+        total += (stage.blocks - 1) * _first_conv(spec, stage, stage.out_width)
+        total += stage.blocks * (_other_convs(spec, stage) + _norms_and_activations(spec, stage))
+        if spec.se == "block":
+            total += stage.blocks * _se_params(spec, stage.out_width)
         if stage.projects:
             total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size)
             total += NORMS[spec.norm] * stage.out_width
@@ -108,10 +110,15 @@ def spec_macs(spec: ResNetSpec, pool_type: str = "avg") -> int:
     if spec.se == "stem":
         total += _se_macs(spec, spec.widths[0])
     for stage in spec.stages:
-        total += _block_macs(spec, stage, stage.in_width, stage.in_size)
-        total += (stage.blocks - 1) * _block_macs(spec, stage, stage.out_width, stage.out_size)
+        pixels = stage.out_size**2
+        # The basic block strides in its first convolution, the bottleneck in its second.
+        total += _first_conv(spec, stage, stage.in_width) * (pixels if spec.block == "basic" else stage.in_size**2)
+        total += (stage.blocks - 1) * _first_conv(spec, stage, stage.out_width) * pixels
+        total += stage.blocks * _other_convs(spec, stage) * pixels
+        if spec.se == "block":
+            total += stage.blocks * _se_macs(spec, stage.out_width)
         if stage.projects:
-            total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size) * stage.out_size**2
+            total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size) * pixels
     return total + _pooled(spec, pool_type) * spec.num_classes
 
 
@@ -139,27 +146,22 @@ def _conv(in_width: int, out_width: int, kernel_size: int) -> int:
     return in_width * out_width * kernel_size**2  # no bias: a norm follows each convolution
 
 
-def _block_convs(spec: ResNetSpec, stage: Stage, in_width: int) -> tuple[int, ...]:
-    """Weights of each convolution on a block's main branch."""
-    width, kernel = stage.width, stage.kernel_size
-    if spec.block == "basic":
-        return _conv(in_width, width, kernel), _conv(width, width, kernel)
-    return _conv(in_width, width, 1), _conv(width, width, kernel), _conv(width, stage.out_width, 1)
+def _first_conv(spec: ResNetSpec, stage: Stage, in_width: int) -> int:
+    """Weights of the first convolution on a block's main branch, the only one that sees what comes into the block."""
+    return _conv(in_width, stage.width, stage.kernel_size if spec.block == "basic" else 1)
 
 
-def _block_params(spec: ResNetSpec, stage: Stage, in_width: int) -> int:
-    convs = _block_convs(spec, stage, in_width)
-    norms = NORMS[spec.norm] * (stage.width * (len(convs) - 1) + stage.out_width)
-    se = _se_params(spec, stage.out_width) if spec.se == "block" else 0
-    return sum(convs) + norms + se + ACTIVATIONS[spec.act] * len(convs)
+def _other_convs(spec: ResNetSpec, stage: Stage) -> int:
+    """Weights of the other convolutions on a block's main branch: one, or a bottleneck's two."""
+    weights = _conv(stage.width, stage.width, stage.kernel_size)
+    return weights if spec.block == "basic" else weights + _conv(stage.width, stage.out_width, 1)
 
 
-def _block_macs(spec: ResNetSpec, stage: Stage, in_width: int, in_size: int) -> int:
-    first, *rest = _block_convs(spec, stage, in_width)
-    # The basic block strides in its first convolution, the bottleneck in its second.
-    first_size = stage.out_size if spec.block == "basic" else in_size
-    se = _se_macs(spec, stage.out_width) if spec.se == "block" else 0
-    return first * first_size**2 + sum(rest) * stage.out_size**2 + se
+def _norms_and_activations(spec: ResNetSpec, stage: Stage) -> int:
+    """Parameters of what follows a block's convolutions."""
+    before_last = 1 if spec.block == "basic" else 2
+    norms = NORMS[spec.norm] * (stage.width * before_last + stage.out_width)
+    return norms + ACTIVATIONS[spec.act] * (before_last + 1)
 
 
 def _block_peak(spec: ResNetSpec, stage: Stage, first: bool) -> int:
