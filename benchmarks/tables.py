@@ -85,13 +85,13 @@ def files_table(result: dict) -> str:
     return table(("File", "MB"), files, right=1)
 
 
-def times_faster(row: dict, slower: dict | None) -> str:
+def ratio(row: dict, slower: dict | None) -> dict[str, float] | None:
     """How many times faster one row of a result is than another, round by round where the rounds were kept."""
     if slower is None:
-        return ""
+        return None
     if "rounds" not in row:
-        return f"{slower['milliseconds']['median'] / row['milliseconds']['median']:.1f}"
-    return with_quartiles(paired(slower["rounds"], row["rounds"]), ".1f")
+        return {"median": slower["milliseconds"]["median"] / row["milliseconds"]["median"]}
+    return paired(slower["rounds"], row["rounds"])
 
 
 def footprint_table(result: dict) -> str:
@@ -138,8 +138,9 @@ def counting_table(result: dict) -> str:
 
 
 def with_quartiles(found: dict[str, float], how: str) -> str:
-    """The median of ratios, with their quartiles."""
-    return f"{found['median']:{how}} ({found['q1']:{how}} to {found['q3']:{how}})"
+    """The median of ratios, with their quartiles where they are known."""
+    spread = f" ({found['q1']:{how}} to {found['q3']:{how}})" if "q1" in found else ""
+    return f"{found['median']:{how}}{spread}"
 
 
 TABLES = {

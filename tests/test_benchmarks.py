@@ -173,7 +173,26 @@ def test_ratios_are_those_of_rounds_and_not_of_medians():
     # One slow round of three, which slows both alike, and another that only the faster one meets.
     fast = {"rounds": [1.0, 10.0, 4.0], "milliseconds": {"median": 4.0}}
     slow = {"rounds": [8.0, 80.0, 8.0], "milliseconds": {"median": 8.0}}
-    assert tables.times_faster(fast, slow) == "8.0 (5.0 to 8.0)"
+    assert tables.with_quartiles(tables.ratio(fast, slow), ".1f") == "8.0 (5.0 to 8.0)"
+
+
+def test_int8_meets_its_aims_where_it_meets_all_three():
+    def measured(own, plain, peer):
+        eager = {"resnet9_cifar": own, "resnet18_cifar": plain, "pyramidnet110_a84_cifar10": peer}
+        times = {(name, "eager fp32"): ms for name, ms in eager.items()} | {("resnet9_cifar", "ONNX Runtime int8"): 1.0}
+        rows = [
+            {"network": network, "runtime": runtime, "batch": 1, "threads": 1, "milliseconds": {"median": ms}}
+            for (network, runtime), ms in times.items()
+        ]
+        return {"processor": {"name": "zen", "instructions": ["avx2"]}, "rows": rows}
+
+    for times, reached in [
+        ((7.0, 14.0, 30.0), 1),
+        ((6.9, 14.0, 30.0), 0),
+        ((7.0, 13.9, 30.0), 0),
+        ((7.0, 14.0, 29.9), 0),
+    ]:
+        assert f"reach all three: {reached} of 1 on zen (avx2)." in benchmark_tables.int8_aim([measured(*times)])
 
 
 def test_what_a_result_lacks_is_named_beside_its_table():
