@@ -90,7 +90,7 @@ def test_the_training_page_compares_each_mean_with_its_two_trainings_as_the_logs
     assert len(rows) > 3
     firsts = ["choice/budgetnet_100k.muon_b", "resnet14_cifar.grown18_c10", "budgetnet_300k_cifar.grown34_c10"]
     firsts += ["averaging/resnet18_slim.first", "averaging/budgetnet_100k.second", "resnet9_cifar.prog37_c10"]
-    firsts += ["resnet24_sestem_cifar.grown7_c10", "resnet26_cifar.grown9_c10"]
+    firsts += ["resnet24_sestem_cifar.grown7_c10", "resnet26_cifar.grown9_c10", "resnet9_cifar.muon49_c10"]
     logs = [json.loads((ROOT / f"docs/logs/{name}.json").read_text()) for name in firsts]
     known = {(log["params"], f"{log['epochs'][-1]['eval_top1']:.2f}") for log in logs}
     for first, second, mean, path in rows:
