@@ -23,8 +23,8 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                 recipe={
                     "command": "examples/train.py --model resnet9_cifar --model-args "
                     '\'{"checkpoint_path": "r9e.safetensors"}\' --seed 3 --epochs 5 --sizes 24x3 --opt nmuon '
-                    "--lr 0.008 --weight-decay 0.03 --warmup 0.1 --ema 0.995 --cutout 0.5 --eval-every 5 --fast --precision bf16 "
-                    "--compile",
+                    "--lr 0.008 --weight-decay 0.03 --warmup 0.1 --ema 0.995 --cutout 0.5 --eval-every 5 --fast "
+                    "--precision bf16 --compile",
                     "starts_from": (
                         (
                             "25 epochs in docs/logs/resnet9_cifar.prog25_c10.json, 92.71 % on the test set: "
