@@ -152,8 +152,8 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                 seeds=(92.92,),
                 recipe={
                     "command": "examples/train.py --model resnet26_cifar --model-args '{\"pretrained\": true}' "
-                    "--seed 2 --epochs 11 --sizes 24x7 --opt nmuon --lr 0.012 --weight-decay 0.02 --warmup 0.1 --cutout "
-                    "0.3 --eval-every 11 --fast --precision bf16 --compile",
+                    "--seed 2 --epochs 11 --sizes 24x7 --opt nmuon --lr 0.012 --weight-decay 0.02 --warmup 0.1 "
+                    "--cutout 0.3 --eval-every 11 --fast --precision bf16 --compile",
                     "starts_from": (
                         (
                             "seresnet26_cifar.grown8_c10, all but its squeeze-and-excitations: "
