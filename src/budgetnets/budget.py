@@ -91,14 +91,13 @@ def spec_params(spec: ResNetSpec, pool_type: str = "avg") -> int:
     if spec.se == "stem":
         total += _se_params(spec, spec.widths[0])
     for stage in spec.stages:
-        total += _first_conv(spec, stage, stage.in_width)
-        total += (stage.blocks - 1) * _first_conv(spec, stage, stage.out_width)
-        total += stage.blocks * (_other_convs(spec, stage) + _norms_and_activations(spec, stage))
+        total += _first_conv(spec, stage) * (stage.in_width + (stage.blocks - 1) * stage.out_width)
+        per_block = _other_convs(spec, stage) + _norms_and_activations(spec, stage)
         if spec.se == "block":
-            total += stage.blocks * _se_params(spec, stage.out_width)
+            per_block += _se_params(spec, stage.out_width)
+        total += stage.blocks * per_block
         if stage.projects:
-            total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size)
-            total += NORMS[spec.norm] * stage.out_width
+            total += (stage.in_width * stage.skip_kernel_size**2 + NORMS[spec.norm]) * stage.out_width
     if spec.num_classes:
         total += (_pooled(spec, pool_type) + 1) * spec.num_classes
     return total
@@ -112,13 +111,14 @@ def spec_macs(spec: ResNetSpec, pool_type: str = "avg") -> int:
     for stage in spec.stages:
         pixels = stage.out_size**2
         # The basic block strides in its first convolution, the bottleneck in its second.
-        total += _first_conv(spec, stage, stage.in_width) * (pixels if spec.block == "basic" else stage.in_size**2)
-        total += (stage.blocks - 1) * _first_conv(spec, stage, stage.out_width) * pixels
+        first_pixels = pixels if spec.block == "basic" else stage.in_size**2
+        repeated = (stage.blocks - 1) * stage.out_width * pixels
+        total += _first_conv(spec, stage) * (stage.in_width * first_pixels + repeated)
         total += stage.blocks * _other_convs(spec, stage) * pixels
         if spec.se == "block":
             total += stage.blocks * _se_macs(spec, stage.out_width)
         if stage.projects:
-            total += _conv(stage.in_width, stage.out_width, stage.skip_kernel_size) * pixels
+            total += stage.in_width * stage.out_width * stage.skip_kernel_size**2 * pixels
     return total + _pooled(spec, pool_type) * spec.num_classes
 
 
@@ -146,22 +146,22 @@ def _conv(in_width: int, out_width: int, kernel_size: int) -> int:
     return in_width * out_width * kernel_size**2  # no bias: a norm follows each convolution
 
 
-def _first_conv(spec: ResNetSpec, stage: Stage, in_width: int) -> int:
-    """Weights of the first convolution on a block's main branch, the only one that sees what comes into the block."""
-    return _conv(in_width, stage.width, stage.kernel_size if spec.block == "basic" else 1)
+def _first_conv(spec: ResNetSpec, stage: Stage) -> int:
+    """Weights that the first convolution on a block's main branch has for each channel that comes into the block."""
+    return stage.width * (stage.kernel_size**2 if spec.block == "basic" else 1)
 
 
 def _other_convs(spec: ResNetSpec, stage: Stage) -> int:
     """Weights of the other convolutions on a block's main branch: one, or a bottleneck's two."""
-    weights = _conv(stage.width, stage.width, stage.kernel_size)
-    return weights if spec.block == "basic" else weights + _conv(stage.width, stage.out_width, 1)
+    weights = (stage.width * stage.kernel_size) ** 2
+    return weights if spec.block == "basic" else weights + stage.width * stage.out_width
 
 
 def _norms_and_activations(spec: ResNetSpec, stage: Stage) -> int:
     """Parameters of what follows a block's convolutions."""
     before_last = 1 if spec.block == "basic" else 2
-    norms = NORMS[spec.norm] * (stage.width * before_last + stage.out_width)
-    return norms + ACTIVATIONS[spec.act] * (before_last + 1)
+    normed = stage.width * before_last + stage.out_width
+    return NORMS[spec.norm] * normed + ACTIVATIONS[spec.act] * (before_last + 1)
 
 
 def _block_peak(spec: ResNetSpec, stage: Stage, first: bool) -> int:

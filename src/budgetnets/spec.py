@@ -64,7 +64,7 @@ LETTERS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One residual layer as it is built: `blocks` blocks, of which the first has the stride and may project the skip.
 
