@@ -5,7 +5,8 @@
 Both train the same network with the same batch, in turns within one run. The plain loop is torchvision's data set and
 transforms in a DataLoader, SGD, fp32, NCHW, eager. The fast path is a step of `examples/train.py --fast`, made of its
 parts with its defaults: optimizer, schedule, smoothed labels, averaged weights. It is timed in the precisions that the
-device computes fast, eager and compiled, and at the sizes to which `--sizes` scales the images of a run's first epochs.
+device computes fast, eager and compiled, at the sizes to which `--sizes` scales the images of a run's first epochs, and
+with `--sam`.
 What train.py counts and evaluates beside its steps is left out. Needs `pip install "budgetnets[train]"`.
 """
 
@@ -31,9 +32,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import cifar
 import fast_data
 import recipes
+import sam
 import train
 
 SMALLER = (24, 16)  # pixels
+SAM = ["--sam", "0.05"]
 PEAK_TFLOPS = {"NVIDIA H200": 790, "NVIDIA H100": 790}  # bf16, dense, as measured with large matrices
 
 
@@ -92,15 +95,21 @@ class FastPath:
         self.schedule = recipes.Schedule(options, self.optimizer, len(loader))
         mode = options.compile_mode
         self.forward = torch.compile(self.network, dynamic=False, mode=mode) if options.compile else self.network
+        self.backward = (
+            sam.sharpness_aware(self.pass_back, self.network, options.sam) if options.sam else self.pass_back
+        )
+
+    def pass_back(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+            logits = self.forward(images)
+        F.cross_entropy(logits.float(), labels, label_smoothing=self.options.smoothing).backward()
 
     def step(self) -> None:
         self.updates += 1
         self.schedule.before_update(self.updates)
         images, labels = next(self.batches)
         images = cifar.resized(images, self.size).to(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
-            logits = self.forward(images)
-        F.cross_entropy(logits.float(), labels, label_smoothing=self.options.smoothing).backward()
+        self.backward(images, labels)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.network, step=self.updates)
@@ -125,11 +134,13 @@ def fast_paths(args: argparse.Namespace, device: torch.device) -> dict[str, Fast
     fast_bf16 = device.type == "cuda" or bool({"avx512_bf16", "amx_bf16"} & set(results.processor()["instructions"]))
     exact = "TF32" if device.type == "cuda" else "fp32"  # cuDNN's convolutions, unless told otherwise
     ways = {}
-    kinds = [(compiled, bf16, 32) for compiled in (False, True) for bf16 in sorted({False, fast_bf16})]
-    for compiled, bf16, size in [*kinds, *((True, fast_bf16, size) for size in SMALLER)]:
+    kinds = [(compiled, bf16, 32, []) for compiled in (False, True) for bf16 in sorted({False, fast_bf16})]
+    kinds += [(True, fast_bf16, size, []) for size in SMALLER]
+    for compiled, bf16, size, more in [*kinds, (True, fast_bf16, 32, SAM)]:
         name = f"fast path, {'bf16' if bf16 else exact}, {'compiled' if compiled else 'eager'}"
         name += f", {size} pixels" if size < 32 else ""
-        options = [*words, "--precision", "bf16" if bf16 else "no", "--compile" if compiled else "--no-compile"]
+        name += ", SAM" if more else ""
+        options = [*words, "--precision", "bf16" if bf16 else "no", "--compile" if compiled else "--no-compile", *more]
         ways[name] = FastPath(train.parse_args(options), loader, device, size)
     return ways
 
@@ -169,8 +180,8 @@ def main() -> None:
     rows = []
     for name, speeds in found.items():
         row = {"way": name, "images_per_second": spread(speeds), "times_faster": paired(speeds, found["plain loop"])}
-        # Forward, and twice that backward; a smaller image costs what its area does.
-        flops = 3 * 2 * macs * (ways[name].size / 32) ** 2
+        # Forward, and twice that backward, with SAM both twice; a smaller image costs what its area does.
+        flops = (2 if name.endswith("SAM") else 1) * 3 * 2 * macs * (ways[name].size / 32) ** 2
         row["tflops"] = flops * row["images_per_second"]["median"] / 1e12
         row["share_of_peak"] = row["tflops"] / peak if peak and "bf16" in name else None  # the peak is bf16's
         rows.append(row)

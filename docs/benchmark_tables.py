@@ -75,7 +75,7 @@ TRAINING = """\
 `python benchmarks/training_speed.py --data DIR`: {model}, batch {batch_size}. The plain loop is torchvision's data set
 and transforms in a DataLoader, NCHW, eager, with plain SGD; the fast path is that of `examples/train.py --fast`, with
 {fast_path}. Rows of fewer pixels train on images scaled down, as `--sizes` does
-in a run's first epochs. All of them only train: what a real run counts and evaluates comes on top."""
+in a run's first epochs; SAM is `--sam`. All of them only train: what a real run counts and evaluates comes on top."""
 
 AIM = "The aim is at least 3 times the plain loop on two CPU cores, and 10 times on an H200."
 

@@ -87,11 +87,13 @@ def test_training_speed_is_measured_beside_the_plain_loop(tmp_path, page_of, cif
     assert all(row["images_per_second"]["median"] > 0 for row in result["rows"])
     assert "| plain loop |" in page_of()
     assert "compiled, 16 pixels |" in page_of()
+    assert "compiled, SAM |" in page_of()
 
 
-def test_the_fast_path_that_is_timed_takes_the_steps_of_train_py(tmp_path, train_in_process):
+@pytest.mark.parametrize("more", [[], training_speed.SAM], ids=["plain", "SAM"])
+def test_the_fast_path_that_is_timed_takes_the_steps_of_train_py(tmp_path, train_in_process, more):
     words = ["--fast", "--data", "fake", "--limit", "96", "--batch-size", "32", "--epochs", "1", "--cpu"]
-    words += ["--model", "budgetnet_100k_cifar", "--out", str(tmp_path)]
+    words += ["--model", "budgetnet_100k_cifar", "--out", str(tmp_path), *more]
     train.main(words)
     options, device = train.parse_args(words), torch.device("cpu")
     loader = training_speed.fast_loader(options, device)
