@@ -100,6 +100,20 @@ def test_the_training_page_compares_each_mean_with_its_two_trainings_as_the_logs
         assert (log["params"], first) in known
 
 
+def test_the_training_page_tells_what_going_on_gave_as_the_logs_do():
+    page = (ROOT / "docs/training.md").read_text()
+    linked = r"\[([\d.]+)\]\((\S+)\)"
+    rows = re.findall(rf"\| {linked} \| (\d+) \| ([\d.]+) \| ([\d.]+) \| {linked} \|", page)
+    assert len(rows) == 5
+    for before, first, epochs, rate, cutout, after, second in rows:
+        earlier, later = (json.loads((ROOT / "docs" / path).read_text()) for path in (first, second))
+        assert earlier["params"] == later["params"]
+        assert before == f"{earlier['epochs'][-1]['eval_top1']:.2f}"
+        assert after == f"{later['epochs'][-1]['eval_top1']:.2f}"
+        assert (int(epochs), float(rate)) == (len(later["epochs"]), later["args"]["lr"])
+        assert float(cutout) == later["args"]["cutout"]
+
+
 def test_the_reliability_page_lists_every_fault_that_is_tested():
     from test_hub_faults import FAULTS
 
