@@ -167,7 +167,7 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                             "bundled at a67b0a2"
                         ),
                         (
-                            "11 epochs in docs/logs/resnet26_cifar.muon20_c10.json, 92.92 % on the test set: "
+                            "11 epochs in docs/logs/resnet26_cifar.muon20_c10.json, 92.95 % on the test set: "
                             "examples/train.py --model resnet26_cifar --model-args '{\"pretrained\": true}' "
                             "--seed 2 --epochs 11 --sizes 24x7 --opt nmuon --lr 0.012 --weight-decay 0.02 --warmup 0.1 "
                             "--cutout 0.3 --eval-every 11 --fast --precision bf16 --compile; 2,302 seconds, commit "
@@ -204,7 +204,7 @@ TRAINED: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
                             "examples/grow.py seresnet26_cifar --start seresnet20_cifar --out seresnet26.safetensors"
                         ),
                         (
-                            "8 epochs in docs/logs/seresnet26_cifar.grown8_c10.json, 92.31 % on the test set: "
+                            "8 epochs in docs/logs/seresnet26_cifar.grown8_c10.json, 92.33 % on the test set: "
                             "examples/train.py --model seresnet26_cifar --model-args "
                             '\'{"checkpoint_path": "seresnet26.safetensors"}\' --epochs 8 --sizes 24x5 --lr 0.1 '
                             "--warmup 0.15 --crop 3 --eval-every 4 --fast --compile; 5,683 seconds, commit a6932ba; "
