@@ -24,6 +24,7 @@ import run_folder
 import sam
 import torch
 import torch.nn.functional as F
+import unseen_taps
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from timm.data import Mixup
@@ -153,11 +154,14 @@ def train(args, accelerator):
     torch.backends.cudnn.benchmark = True  # all batches of a run have few shapes
     save_run = accelerator.on_main_process(run_folder.save_run)
 
+    unseen = []  # taps at this epoch's size
+
     def backward(images, targets):
         logits = forward(images).float()
         loss = F.cross_entropy(logits, targets, label_smoothing=0.0 if mix else args.smoothing)
         loss = distilled(loss, logits, images)
         accelerator.backward(loss)
+        unseen_taps.clear(unseen)
         return logits.detach().clone(), loss.detach().clone()  # CUDA graphs write the next pass over the last one
 
     if args.sam or args.asam:
@@ -176,6 +180,7 @@ def train(args, accelerator):
         started, last_step = time.perf_counter(), epoch * len(loader)
         set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout and mixing resume to the same numbers
         sampler.epoch, size = epoch - 1, cifar.size_of_epoch(args.sizes, epoch - 1)
+        unseen = unseen_taps.find(raw, size, accelerator)
         if args.reload_best and best["epoch"]:
             raw.load_state_dict(best["state"])  # the optimizer keeps its momentum
         if mix:

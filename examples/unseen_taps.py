@@ -1,0 +1,48 @@
+"""Taps of a kernel that see nothing but padding, as the outer ones of a 3 x 3 kernel on a map of one pixel do.
+
+Their gradient is zero. On a CPU in bf16, oneDNN (3.13, as in torch 2.15) leaves whatever the memory held instead, up to
+NaN, which no loss ever shows: nothing is computed from these weights, but they are saved with the others.
+"""
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+
+def find(model, size, accelerator):
+    """Return those of a network at images of `size` pixels, where their gradients are in doubt.
+
+    Returns:
+        (weight, mask) for each convolution that has such taps; the mask has the weight's shape. Empty but for mixed
+        precision on a CPU.
+    """
+    if accelerator.device.type != "cpu" or accelerator.mixed_precision == "no":
+        return []
+    shapes, was_training = {}, model.training
+
+    def note_shape(module, inputs, _):
+        shapes[module] = inputs[0].shape
+
+    hooks = [module.register_forward_hook(note_shape) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, model.in_chans, size, size))
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    found = []
+    for convolution, shape in shapes.items():
+        for name, weight in convolution.named_parameters(recurse=False):
+            if weight.ndim == 4:  # and no bias
+                ones = torch.ones_like(weight, requires_grad=True)
+                maps = functional_call(convolution, {name: ones}, torch.ones(shape))
+                (seen,) = torch.autograd.grad(maps.sum(), ones)  # how many pixels; in fp32, where it is right
+                if not seen.all():
+                    found.append((weight, seen == 0))
+    return found
+
+
+def clear(found):
+    """Set the gradients of these taps to zero, after a backward pass."""
+    for weight, unseen in found:
+        if weight.grad is not None:
+            weight.grad.masked_fill_(unseen, 0)
