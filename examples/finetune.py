@@ -15,10 +15,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numerics
 import run_folder
 import torch
 import torch.nn.functional as F
-import unseen_taps
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from PIL import Image, ImageOps
@@ -28,7 +28,6 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 from tqdm import tqdm
-from train import stop_unless_finite
 
 import budgetnets
 from budgetnets.preprocessing import as_mode
@@ -160,7 +159,7 @@ def train(args, accelerator, model, train_images, holdout_images):
     optimizer = create_optimizer_v2(model, "adamw", lr=args.lr, weight_decay=0.05, layer_decay=args.layer_decay)
     scheduler = CosineLRScheduler(optimizer, args.epochs * len(loader), t_in_epochs=False)
     own = model
-    unseen = unseen_taps.find(own, own.pretrained_cfg["input_size"][-1], accelerator)
+    unseen = numerics.unseen_taps(own, own.pretrained_cfg["input_size"][-1], accelerator)
     model, optimizer, loader, holdout_loader = accelerator.prepare(own, optimizer, loader, holdout_loader)
     options = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
     log = {"options": options, "images": [len(train_images), len(holdout_images)], "epochs": []}
@@ -173,9 +172,9 @@ def train(args, accelerator, model, train_images, holdout_images):
             rate = max(group["lr"] for group in optimizer.param_groups)  # the classifier's; layer decay lowers the rest
             loss = F.cross_entropy(model(images), labels, label_smoothing=0.1)
             losses.append(loss.item())
-            stop_unless_finite([(step, rate, losses[-1])], LOWER)
+            numerics.stop_unless_finite([(step, rate, losses[-1])], LOWER)
             accelerator.backward(loss)
-            unseen_taps.clear(unseen)
+            numerics.clear(unseen)
             optimizer.step()
             optimizer.zero_grad()
         by_class, top1 = evaluate(model, holdout_loader, len(own.class_names))

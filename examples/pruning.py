@@ -15,13 +15,13 @@ from pathlib import Path
 
 import cifar
 import fast_data
+import numerics
 import option_checks
 import recipes
 import run_folder
 import torch
 import torch.nn.functional as F
 import train
-import unseen_taps
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
@@ -66,7 +66,7 @@ def finetune(model, args, sampler, loader, accelerator, title):
     """Train what is left; the masks stand between the optimizer and the weights, so that the zeros stay."""
     optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
-    unseen = unseen_taps.find(model, 32, accelerator)
+    unseen = numerics.unseen_taps(model, 32, accelerator)
     model.train()
     for epoch in range(args.epochs):
         set_seed(args.seed * 100_003 + epoch)
@@ -78,10 +78,10 @@ def finetune(model, args, sampler, loader, accelerator, title):
                 logits = model(images.to(memory_format=torch.channels_last)).float()
             loss = F.cross_entropy(logits, labels, label_smoothing=args.smoothing)
             accelerator.backward(loss)
-            unseen_taps.clear(unseen)
+            numerics.clear(unseen)
             optimizer.step()
             optimizer.zero_grad()
-        train.stop_unless_finite([(step, optimizer.param_groups[0]["lr"], loss.item())])
+        numerics.stop_unless_finite([(step, optimizer.param_groups[0]["lr"], loss.item())])
 
 
 def main(argv=None):

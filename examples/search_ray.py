@@ -22,13 +22,13 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")  # seconds between the st
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")  # they are small
 
 import fast_data
+import numerics
 import ray
 import recipes
 import run_folder
 import torch
 import torch.nn.functional as F
 import train
-import unseen_taps
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from ray import tune
@@ -56,7 +56,7 @@ def trial(config):
     optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    unseen, first = unseen_taps.find(model, 32, accelerator), restore(parts) + 1
+    unseen, first = numerics.unseen_taps(model, 32, accelerator), restore(parts) + 1
     for epoch in range(first, args.epochs + 1):
         set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout resumes to the same numbers
         loader.epoch = epoch - 1
@@ -66,7 +66,7 @@ def trial(config):
             with accelerator.autocast():
                 logits = model(images.to(memory_format=torch.channels_last)).float()
             F.cross_entropy(logits, labels, label_smoothing=args.smoothing).backward()
-            unseen_taps.clear(unseen)
+            numerics.clear(unseen)
             optimizer.step()
             optimizer.zero_grad()
         top1, loss = train.evaluate(model, holdout, accelerator)

@@ -11,20 +11,18 @@ replaced whole: a kill costs an epoch, `--resume` goes on to the same numbers. N
 
 import argparse
 import contextlib
-import math
-import sys
 import time
 from pathlib import Path
 
 import cifar
 import distillation
 import fast_data
+import numerics
 import recipes
 import run_folder
 import sam
 import torch
 import torch.nn.functional as F
-import unseen_taps
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from timm.data import Mixup
@@ -122,13 +120,6 @@ def evaluate(model, loader, accelerator):
     return 100 * hits, loss
 
 
-def stop_unless_finite(losses, remedy="lower --lr or add --clip 1"):
-    """Exit at the first loss that is no number; each comes with its step and learning rate."""
-    for step, rate, loss in losses:
-        if not math.isfinite(loss):
-            sys.exit(f"the loss is {loss:g} at step {step}, learning rate {rate:.4g}; {remedy}")
-
-
 def train(args, accelerator):
     """Train as the options say, writing the run's files after every epoch."""
     out, checkpoint = Path(args.out), Path(args.out) / "checkpoint.pt"
@@ -154,14 +145,12 @@ def train(args, accelerator):
     torch.backends.cudnn.benchmark = True  # all batches of a run have few shapes
     save_run = accelerator.on_main_process(run_folder.save_run)
 
-    unseen = []  # taps at this epoch's size
-
     def backward(images, targets):
         logits = forward(images).float()
         loss = F.cross_entropy(logits, targets, label_smoothing=0.0 if mix else args.smoothing)
         loss = distilled(loss, logits, images)
         accelerator.backward(loss)
-        unseen_taps.clear(unseen)
+        numerics.clear(unseen)
         return logits.detach().clone(), loss.detach().clone()  # CUDA graphs write the next pass over the last one
 
     if args.sam or args.asam:
@@ -180,7 +169,7 @@ def train(args, accelerator):
         started, last_step = time.perf_counter(), epoch * len(loader)
         set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout and mixing resume to the same numbers
         sampler.epoch, size = epoch - 1, cifar.size_of_epoch(args.sizes, epoch - 1)
-        unseen = unseen_taps.find(raw, size, accelerator)
+        unseen = numerics.unseen_taps(raw, size, accelerator)
         if args.reload_best and best["epoch"]:
             raw.load_state_dict(best["state"])  # the optimizer keeps its momentum
         if mix:
@@ -200,7 +189,7 @@ def train(args, accelerator):
             logits, loss = backward(images, targets)
             losses.append((step, optimizer.param_groups[0]["lr"], loss))
             if step % 20 == 0 or step == last_step:  # a GPU must wait for it
-                stop_unless_finite(losses)
+                numerics.stop_unless_finite(losses)
                 losses.clear()
             if args.clip:
                 accelerator.clip_grad_norm_(model.parameters(), args.clip)
@@ -217,7 +206,7 @@ def train(args, accelerator):
 
         if epoch % args.eval_every == 0 or epoch == args.epochs:
             entry["eval_top1"], entry["eval_loss"] = evaluate(result, holdout if args.holdout else test, accelerator)
-            stop_unless_finite([(last_step, entry["lr"], entry["eval_loss"])])  # the last update's doing
+            numerics.stop_unless_finite([(last_step, entry["lr"], entry["eval_loss"])])  # the last update's doing
             if args.test == "every":
                 entry["test_top1"], entry["test_loss"] = evaluate(result, test, accelerator)
             if entry["eval_top1"] > best["top1"]:

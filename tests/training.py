@@ -19,6 +19,7 @@ import cifar  # noqa: E402, F401
 import distillation  # noqa: E402, F401
 import fast_data  # noqa: E402, F401
 import grow  # noqa: E402, F401
+import numerics  # noqa: E402, F401
 import option_checks  # noqa: E402, F401
 import pruning  # noqa: E402, F401
 import recipes  # noqa: E402
@@ -26,7 +27,6 @@ import run_folder  # noqa: E402, F401
 import sam  # noqa: E402, F401
 import schedulers  # noqa: E402, F401
 import train  # noqa: E402
-import unseen_taps  # noqa: E402, F401
 
 TINY = """--model budget_resnet --model-args '{"N": 2, "B": 1, "C": [8, 16]}' --limit 128 --batch-size 64"""
 OF_TIMM = """--model test_resnet --model-args '{"num_classes": 10}' --limit 64 --batch-size 32 --epochs 1"""

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import prune
-from training import run, unseen_taps
+from training import numerics, run
 
 import budgetnets
 
@@ -35,7 +35,7 @@ def test_found_are_the_taps_that_arithmetic_gives(pixels, stride, kernel_size, i
     model = nn.Sequential(nn.Conv2d(2, 4, kernel_size, stride, kernel_size // 2, bias=False))
     model.in_chans = 2
     expected = unseen_by_hand(pixels, kernel_size, stride, kernel_size // 2)
-    found = unseen_taps.find(model, pixels, in_bf16)
+    found = numerics.unseen_taps(model, pixels, in_bf16)
     assert len(found) == int(expected.any())
     for weight, mask in found:
         assert weight is model[0].weight
@@ -44,7 +44,7 @@ def test_found_are_the_taps_that_arithmetic_gives(pixels, stride, kernel_size, i
 
 def test_only_the_unseen_taps_lose_their_gradient(in_bf16):
     model = budgetnets.build_resnet(7, 1, 8)
-    found = unseen_taps.find(model, 32, in_bf16)
+    found = numerics.unseen_taps(model, 32, in_bf16)
     assert model.training
     # Maps of 32, 16, 8, 4, 2, 1 and 1 pixels: strides of 2 lead from 2 pixels to 1, and from 1 to 1.
     centre, last_two = (torch.zeros(3, 3, dtype=torch.bool) for _ in range(2))
@@ -53,7 +53,7 @@ def test_only_the_unseen_taps_lose_their_gradient(in_bf16):
     seen["stages.5.0.conv1.weight"] = last_two
     for p in model.parameters():
         p.grad = torch.full_like(p, torch.nan)
-    unseen_taps.clear(found)
+    numerics.clear(found)
     for name, p in model.named_parameters():
         assert torch.equal(p.grad.isnan(), seen.get(name, torch.tensor(True)).expand_as(p)), name
 
@@ -62,11 +62,11 @@ def test_a_pruned_weight_is_found_too(in_bf16):
     model = budgetnets.build_resnet(7, 1, 8)
     convolution = model.stages[6][0].conv1
     prune.l1_unstructured(convolution, "weight", 0.5)
-    assert any(weight is convolution.weight_orig for weight, _ in unseen_taps.find(model, 32, in_bf16))
+    assert any(weight is convolution.weight_orig for weight, _ in numerics.unseen_taps(model, 32, in_bf16))
 
 
 def test_in_fp32_there_is_nothing_to_mend():
-    assert unseen_taps.find(budgetnets.build_resnet(7, 1, 8), 32, Accelerator(mixed_precision="no", cpu=True)) == []
+    assert numerics.unseen_taps(budgetnets.build_resnet(7, 1, 8), 32, Accelerator(mixed_precision="no", cpu=True)) == []
 
 
 @pytest.mark.parametrize("also", ["", "--sam 0.05", "--compile"], ids=["plain", "sam", "compiled"])

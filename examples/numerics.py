@@ -1,16 +1,27 @@
-"""Taps of a kernel that see nothing but padding, as the outer ones of a 3 x 3 kernel on a map of one pixel do.
+"""What can go wrong in a training's numbers: a loss that is none, and gradients that were never computed.
 
-Their gradient is zero. On a CPU in bf16, oneDNN (3.13, as in torch 2.15) leaves whatever the memory held instead, up to
-NaN, which no loss ever shows: nothing is computed from these weights, but they are saved with the others.
+The taps of a kernel that see nothing but padding, as the outer ones of a 3 x 3 kernel on a map of one pixel do, have a
+gradient of zero. On a CPU in bf16, oneDNN (3.13, as in torch 2.15) leaves whatever the memory held instead, up to NaN,
+which no loss ever shows: nothing is computed from these weights, but they are saved with the others.
 """
+
+import math
+import sys
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
 
-def find(model, size, accelerator):
-    """Return those of a network at images of `size` pixels, where their gradients are in doubt.
+def stop_unless_finite(losses, remedy="lower --lr or add --clip 1"):
+    """Exit at the first loss that is no number; each comes with its step and learning rate."""
+    for step, rate, loss in losses:
+        if not math.isfinite(loss):
+            sys.exit(f"the loss is {loss:g} at step {step}, learning rate {rate:.4g}; {remedy}")
+
+
+def unseen_taps(model, size, accelerator):
+    """Return the taps of a network that see nothing but padding at images of `size` pixels, where that must be mended.
 
     Returns:
         (weight, mask) for each convolution that has such taps; the mask has the weight's shape. Empty but for mixed
