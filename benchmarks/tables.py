@@ -42,6 +42,8 @@ def table(header: tuple[str, ...], rows: list[tuple], right: int) -> str:
 
 def sections(result: dict, level: str) -> list[str]:
     """A result's tables, each under a heading of that level where there are several."""
+    if result["theme"] == "training-speed" and "others" in result:  # not measured before 2026-11-24
+        return [training_table(result), f"{level} Other networks", other_networks_table(result)]
     if result["theme"] != "latency":
         return [TABLES[result["theme"]](result)]
     parts = []
@@ -126,6 +128,18 @@ def training_table(result: dict) -> str:
         for row in result["rows"]
     ]
     return table(("Way", "Images/s", "Times faster", "TFLOP/s (share of the peak)"), rows, right=3)
+
+
+def other_networks_table(result: dict) -> str:
+    rows = [
+        (
+            f"`{row['network']}`",
+            *(f"{row[way]['median']:,.0f}" for way in ("plain", "fast")),
+            with_quartiles(row["times_faster"], ".2f"),
+        )
+        for row in result["others"]
+    ]
+    return table(("Network", "Plain loop, images/s", result["quickest"].capitalize(), "Times faster"), rows, right=3)
 
 
 def counting_table(result: dict) -> str:

@@ -6,7 +6,7 @@ Both train the same network with the same batch, in turns within one run. The pl
 transforms in a DataLoader, SGD, fp32, NCHW, eager. The fast path is a step of `examples/train.py --fast`, made of its
 parts with its defaults: optimizer, schedule, smoothed labels, averaged weights. It is timed in the precisions that the
 device computes fast, eager and compiled, at the sizes to which `--sizes` scales the images of a run's first epochs, and
-with `--sam`.
+with `--sam`. The quickest of these ways at full size is then timed for other networks, beside their own plain loop.
 What train.py counts and evaluates beside its steps is left out. Needs `pip install "budgetnets[train]"`.
 """
 
@@ -27,6 +27,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 import budgetnets
+from budgetnets.variants import VARIANTS
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import cifar
@@ -45,10 +46,10 @@ class PlainLoop:
 
     size = 32
 
-    def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
+    def __init__(self, batches: Iterator, model: str, device: torch.device) -> None:
         torch.manual_seed(0)
-        self.batches, self.device = plain_batches(args.data, args.batch_size, args.workers), device
-        self.network = budgetnets.create(args.model).to(device)
+        self.batches, self.device = batches, device
+        self.network = budgetnets.create(model).to(device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), 0.01, 0.9, nesterov=True, weight_decay=5e-4)
 
     def step(self) -> None:
@@ -126,23 +127,20 @@ def fast_batches(loader: fast_data.FastLoader) -> Iterator:
         loader.epoch += 1
 
 
-def fast_paths(args: argparse.Namespace, device: torch.device) -> dict[str, FastPath]:
-    """The ways to train that are compared with the plain loop."""
-    words = ["--fast", "--out", "none", "--data", args.data, "--model", args.model]
-    words += ["--batch-size", str(args.batch_size)]
-    loader = fast_loader(train.parse_args(words), device)
+def kinds_of_fast_path(device: torch.device) -> dict[str, tuple[int, list[str]]]:
+    """The size in pixels, and train.py's options, of each kind that is compared with the plain loop."""
     fast_bf16 = device.type == "cuda" or bool({"avx512_bf16", "amx_bf16"} & set(results.processor()["instructions"]))
     exact = "TF32" if device.type == "cuda" else "fp32"  # cuDNN's convolutions, unless told otherwise
-    ways = {}
     kinds = [(compiled, bf16, 32, []) for compiled in (False, True) for bf16 in sorted({False, fast_bf16})]
     kinds += [(True, fast_bf16, size, []) for size in SMALLER]
+    named = {}
     for compiled, bf16, size, more in [*kinds, (True, fast_bf16, 32, SAM)]:
         name = f"fast path, {'bf16' if bf16 else exact}, {'compiled' if compiled else 'eager'}"
         name += f", {size} pixels" if size < 32 else ""
         name += ", SAM" if more else ""
-        options = [*words, "--precision", "bf16" if bf16 else "no", "--compile" if compiled else "--no-compile", *more]
-        ways[name] = FastPath(train.parse_args(options), loader, device, size)
-    return ways
+        options = ["--precision", "bf16" if bf16 else "no", "--compile" if compiled else "--no-compile", *more]
+        named[name] = size, options
+    return named
 
 
 def images_per_second(way: PlainLoop | FastPath, steps: int, batch_size: int) -> float:
@@ -155,10 +153,25 @@ def images_per_second(way: PlainLoop | FastPath, steps: int, batch_size: int) ->
     return steps * batch_size / (time.perf_counter() - started)
 
 
+def in_turns(ways: dict[str, PlainLoop | FastPath], args: argparse.Namespace) -> dict[str, list[float]]:
+    """The images per second of each way, in each round."""
+    for way in tqdm(ways.values(), "warm-up", leave=False):
+        images_per_second(way, 2, args.batch_size)
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in tqdm(range(args.rounds), "rounds", leave=False):
+        for name, way in ways.items():
+            found[name].append(images_per_second(way, args.steps, args.batch_size))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
     parser.add_argument("--model", default="resnet9_cifar")
+    in_budget = [row.name for row in VARIANTS.values() if row.in_budget]
+    parser.add_argument(
+        "--also", nargs="*", default=in_budget, metavar="NAME", help="other networks, timed in two ways"
+    )
     parser.add_argument("--batch-size", type=int, default=512 if torch.cuda.is_available() else 128)
     parser.add_argument("--steps", type=int, default=50 if torch.cuda.is_available() else 4, help="of one measurement")
     parser.add_argument("--rounds", type=int, default=5)
@@ -167,13 +180,17 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
-    ways = {"plain loop": PlainLoop(args, device), **fast_paths(args, device)}
-    for way in tqdm(ways.values(), "warm-up", leave=False):
-        images_per_second(way, 2, args.batch_size)
-    found = {name: [] for name in ways}
-    for _ in tqdm(range(args.rounds), "rounds", leave=False):
-        for name, way in ways.items():
-            found[name].append(images_per_second(way, args.steps, args.batch_size))
+    words = ["--fast", "--out", "none", "--data", args.data, "--batch-size", str(args.batch_size)]
+    loader, kinds = fast_loader(train.parse_args(words), device), kinds_of_fast_path(device)
+    batches = plain_batches(args.data, args.batch_size, args.workers)
+
+    def fast_path(model: str, kind: str) -> FastPath:
+        size, options = kinds[kind]
+        return FastPath(train.parse_args([*words, *options, "--model", model]), loader, device, size)
+
+    ways = {"plain loop": PlainLoop(batches, args.model, device)}
+    ways |= {kind: fast_path(args.model, kind) for kind in kinds}
+    found = in_turns(ways, args)
     macs = budgetnets.count_macs(args.model)
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else ""
     peak = next((tflops for name, tflops in PEAK_TFLOPS.items() if gpu.startswith(name)), None)
@@ -189,9 +206,20 @@ def main() -> None:
             f"{name}: {row['images_per_second']['median']:,.0f} images/s, {row['times_faster']['median']:.2f}x, "
             f"{row['tflops']:.3g} TFLOP/s"
         )
+    whole = [row for row in rows if row["way"] in kinds and kinds[row["way"]][0] == 32]
+    quickest = max(whole, key=lambda row: row["images_per_second"]["median"])["way"]
+    others = []
+    for model in (name for name in args.also if name != args.model):
+        two = in_turns({"plain": PlainLoop(batches, model, device), "fast": fast_path(model, quickest)}, args)
+        ratio = paired(two["fast"], two["plain"])
+        others.append(
+            {"network": model, **{name: spread(speeds) for name, speeds in two.items()}, "times_faster": ratio}
+        )
+        print(f"{model}: {ratio['median']:.2f}x")
     usual = train.defaults()
     step = f"timm's {usual['opt']}, labels smoothed by {usual['smoothing']} and averaged weights"
     result = {"model": args.model, "batch_size": args.batch_size, "threads": torch.get_num_threads(), "rows": rows}
+    result |= {"quickest": quickest, "others": others}
     print(f"wrote {results.save('training-speed', result | {'fast_path': step}, args.out)}")
 
 

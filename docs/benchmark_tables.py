@@ -200,10 +200,19 @@ def training_aim() -> str:
         times = {row["way"]: row["times_faster"]["median"] for row in result["rows"]}
         smaller = [f"{times[way]:.1f} at {way.rpartition(', ')[2]}" for way in times if way.endswith(" pixels")]
         whole = max(times[way] for way in times if not way.endswith(" pixels"))
-        hardware = result["gpu"] or f"{result['processor']['name']}, {result['processor']['cores']} cores"
-        reached.append(", ".join([f"{whole:.1f} times", *smaller]) + f" ({hardware})")
+        reached.append(", ".join([f"{whole:.1f} times", *smaller]) + f" ({hardware_of(result)})")
     on_h200 = any("H200" in (result["gpu"] or "") for result in found)
-    return f"{AIM} Reached so far: {'; '.join(reached)}{'' if on_h200 else '; an H200 was not measured yet'}."
+    aim = f"{AIM} Reached so far: {'; '.join(reached)}{'' if on_h200 else '; an H200 was not measured yet'}."
+    for result in found:
+        if others := result.get("others"):
+            times = [row["times_faster"]["median"] for row in others]
+            aim += f" With {sum(t >= 3 for t in times)} of the {len(times)} other networks it is 3 times or more"
+            aim += f" ({hardware_of(result)}; {min(times):.1f} to {max(times):.1f} times)."
+    return aim
+
+
+def hardware_of(result: dict) -> str:
+    return result["gpu"] or f"{result['processor']['name']}, {result['processor']['cores']} cores"
 
 
 def beside_results(root: Path) -> dict[str, Callable[[str | None], str]]:

@@ -82,8 +82,11 @@ def test_latency_is_measured_in_every_runtime(tmp_path, page_of):
 @pytest.mark.slow
 def test_training_speed_is_measured_beside_the_plain_loop(tmp_path, page_of, cifar10):
     once = ["--data", cifar10, "--model", "resnet18_slim_cifar", "--batch-size", "32", "--steps", "1", "--rounds", "2"]
-    result = run("training_speed.py", tmp_path, *once)
+    result = run("training_speed.py", tmp_path, *once, "--also", "resnet18_slim_cifar", "budgetnet_100k_cifar")
     assert result["rows"][0]["times_faster"]["median"] == 1
+    (other,) = result["others"]
+    assert other["times_faster"]["median"] > 0
+    assert f"| `budgetnet_100k_cifar` | {other['plain']['median']:,.0f} | {other['fast']['median']:,.0f} |" in page_of()
     assert all(row["images_per_second"]["median"] > 0 for row in result["rows"])
     assert "| plain loop |" in page_of()
     assert "compiled, 16 pixels |" in page_of()
@@ -106,9 +109,9 @@ def test_the_fast_path_that_is_timed_takes_the_steps_of_train_py(tmp_path, train
 
 
 def test_the_aim_of_training_is_named_with_what_was_reached(tmp_path, page_of):
-    def write(name, gpu, times):
+    def write(name, gpu, times, **more):
         rows = [{"way": way, "times_faster": {"median": value}} for way, value in times.items()]
-        result = {"processor": {"name": "Zen", "cores": 2}, "gpu": gpu, "rows": rows}
+        result = {"processor": {"name": "Zen", "cores": 2}, "gpu": gpu, "rows": rows, **more}
         (tmp_path / f"training-speed.{name}.2026-01-02.json").write_text(json.dumps(result))
 
     def aim():
@@ -120,6 +123,9 @@ def test_the_aim_of_training_is_named_with_what_was_reached(tmp_path, page_of):
     write("h200", "NVIDIA H200", {"plain loop": 1.0, fast: 12.0})
     assert "12.0 times (NVIDIA H200)" in aim()
     assert "not measured" not in aim()
+    others = [{"network": "a net", "times_faster": {"median": median}} for median in (2.9, 3.6)]
+    write("zen", None, {"plain loop": 1.0, fast: 1.42}, others=others)
+    assert "With 1 of the 2 other networks it is 3 times or more (Zen, 2 cores; 2.9 to 3.6 times)." in aim()
 
 
 @pytest.mark.slow
