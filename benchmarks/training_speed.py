@@ -5,9 +5,10 @@
 Both train the same network with the same batch, in turns within one run. The plain loop is torchvision's data set and
 transforms in a DataLoader, SGD, fp32, NCHW, eager. The fast path is a step of `examples/train.py --fast`, made of its
 parts with its defaults: optimizer, schedule, smoothed labels, averaged weights. It is timed in the precisions that the
-device computes fast, eager and compiled, at the sizes to which `--sizes` scales the images of a run's first epochs, and
-with `--sam`. The quickest of these ways at full size is then timed for other networks, beside their own plain loop.
-What train.py counts and evaluates beside its steps is left out. Needs `pip install "budgetnets[train]"`.
+device computes fast, eager and compiled (on a GPU also into CUDA graphs), at the sizes to which `--sizes` scales the
+images of a run's first epochs, and with `--sam`; `--ways` takes some of these. The quickest of them at full size is
+then timed for other networks, beside their own plain loop. What train.py counts and evaluates beside its steps is left
+out. Needs `pip install "budgetnets[train]"`.
 """
 
 import argparse
@@ -38,6 +39,7 @@ import train
 
 SMALLER = (24, 16)  # pixels
 SAM = ["--sam", "0.05"]
+GRAPHS = ["--compile-mode", "reduce-overhead"]
 PEAK_TFLOPS = {"NVIDIA H200": 790, "NVIDIA H100": 790}  # bf16, dense, as measured with large matrices
 
 
@@ -132,12 +134,13 @@ def kinds_of_fast_path(device: torch.device) -> dict[str, tuple[int, list[str]]]
     fast_bf16 = device.type == "cuda" or bool({"avx512_bf16", "amx_bf16"} & set(results.processor()["instructions"]))
     exact = "TF32" if device.type == "cuda" else "fp32"  # cuDNN's convolutions, unless told otherwise
     kinds = [(compiled, bf16, 32, []) for compiled in (False, True) for bf16 in sorted({False, fast_bf16})]
+    kinds += [(True, fast_bf16, 32, GRAPHS)] if device.type == "cuda" else []
     kinds += [(True, fast_bf16, size, []) for size in SMALLER]
     named = {}
     for compiled, bf16, size, more in [*kinds, (True, fast_bf16, 32, SAM)]:
         name = f"fast path, {'bf16' if bf16 else exact}, {'compiled' if compiled else 'eager'}"
         name += f", {size} pixels" if size < 32 else ""
-        name += ", SAM" if more else ""
+        name += ", SAM" if more == SAM else ", CUDA graphs" if more == GRAPHS else ""
         options = ["--precision", "bf16" if bf16 else "no", "--compile" if compiled else "--no-compile", *more]
         named[name] = size, options
     return named
@@ -172,6 +175,7 @@ def main() -> None:
     parser.add_argument(
         "--also", nargs="*", default=in_budget, metavar="NAME", help="other networks, timed in two ways"
     )
+    parser.add_argument("--ways", nargs="*", metavar="NAME", help="of the fast path, as the table names them; all")
     parser.add_argument("--batch-size", type=int, default=512 if torch.cuda.is_available() else 128)
     parser.add_argument("--steps", type=int, default=50 if torch.cuda.is_available() else 4, help="of one measurement")
     parser.add_argument("--rounds", type=int, default=5)
@@ -182,6 +186,11 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     words = ["--fast", "--out", "none", "--data", args.data, "--batch-size", str(args.batch_size)]
     loader, kinds = fast_loader(train.parse_args(words), device), kinds_of_fast_path(device)
+    if args.ways is not None:
+        unknown = [name for name in args.ways if name not in kinds]
+        if unknown or not args.ways:
+            parser.error(f"--ways {unknown or 'without a name'}: this device has {', '.join(map(repr, kinds))}")
+        kinds = {name: kinds[name] for name in args.ways}
     batches = plain_batches(args.data, args.batch_size, args.workers)
 
     def fast_path(model: str, kind: str) -> FastPath:
