@@ -42,7 +42,7 @@ def table(header: tuple[str, ...], rows: list[tuple], right: int) -> str:
 
 def sections(result: dict, level: str) -> list[str]:
     """A result's tables, each under a heading of that level where there are several."""
-    if result["theme"] == "training-speed" and "others" in result:  # not measured before 2026-11-24
+    if result["theme"] == "training-speed" and result.get("others"):  # not measured before 2026-11-24
         return [training_table(result), f"{level} Other networks", other_networks_table(result)]
     if result["theme"] != "latency":
         return [TABLES[result["theme"]](result)]
@@ -139,7 +139,8 @@ def other_networks_table(result: dict) -> str:
         )
         for row in result["others"]
     ]
-    return table(("Network", "Plain loop, images/s", result["quickest"].capitalize(), "Times faster"), rows, right=3)
+    quickest = result["quickest"][:1].upper() + result["quickest"][1:]
+    return table(("Network", "Plain loop, images/s", quickest, "Times faster"), rows, right=3)
 
 
 def counting_table(result: dict) -> str:

@@ -72,9 +72,9 @@ STARTUP = """\
 TRAINING = """\
 ## Training
 
-`python benchmarks/training_speed.py --data DIR`: {model}, batch {batch_size}. The plain loop is torchvision's data set
-and transforms in a DataLoader, NCHW, eager, with plain SGD; the fast path is that of `examples/train.py --fast`, with
-{fast_path}. Rows of fewer pixels train on images scaled down, as `--sizes` does
+`python benchmarks/training_speed.py --data DIR`: {model}, in batches of {batches}. The plain loop is torchvision's data
+set and transforms in a DataLoader, NCHW, eager, with plain SGD; the fast path is that of `examples/train.py --fast`,
+with {fast_path}. Rows of fewer pixels train on images scaled down, as `--sizes` does
 in a run's first epochs; SAM is `--sam`. All of them only train: what a real run counts and evaluates comes on top."""
 
 AIM = "The aim is at least 3 times the plain loop on two CPU cores, and 10 times on an H200."
@@ -162,7 +162,7 @@ def peers_in_int8(result: dict) -> bool:
 def page() -> str:
     """docs/benchmarks.md, with what was measured so far."""
     latency, footprint, startup = newest("latency"), newest("footprint"), newest("startup")
-    training, counting = newest("training-speed"), newest("counting")
+    training, counting = newest_trainings(), newest("counting")
     parts = [INTRO, filled(PICTURE, others=peers_runtime(latency or {"rows": []}))]
     if latency:
         parts += [filled(LATENCY, **latency), *not_measured(latency), *shown(latency)]
@@ -173,7 +173,9 @@ def page() -> str:
     if startup:
         parts += [STARTUP, *not_measured(startup), *shown(startup)]
     if training:
-        parts += [filled(TRAINING, **training), filled(training_aim()), *shown(training)]
+        batches = " and ".join(f"{result['batch_size']} ({hardware_of(result)})" for result in training)
+        parts += [filled(TRAINING, **training[-1], batches=batches), filled(training_aim())]
+        parts += [part for result in training for part in shown(result)]
     if counting:
         parts += [filled(COUNTING, **counting), *shown(counting)]
     if len(parts) == 2:
@@ -191,6 +193,12 @@ def shown(result: dict) -> list[str]:
     """Where a result comes from, its picture and its tables."""
     picture = Path(results.file_name(result)).with_suffix(".svg")
     return [place(result), f"![{TITLES[result['theme']]}](../benchmarks/results/{picture})", *sections(result, "###")]
+
+
+def newest_trainings() -> list[dict]:
+    """The newest training speed on a processor, and that on a GPU; empty where none was measured."""
+    newest_of = {bool(result["gpu"]): result for result in newest_of_each_processor("training-speed")}
+    return [newest_of[on_gpu] for on_gpu in sorted(newest_of)]
 
 
 def training_aim() -> str:

@@ -81,13 +81,6 @@ def item(text: str) -> str:
     return textwrap.fill(f"- {text}", 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def recipe_lines(key: str, value: object) -> list[str]:
-    """An entry of a recipe as a list item; steps are numbered beneath it."""
-    if isinstance(value, tuple):
-        return [f"  - {key}:", *(f"    {i}. `{step}`" for i, step in enumerate(value, 1))]
-    return [f"  - {key}: `{value}`"]
-
-
 def weights_section(row: Variant, weights: Weights) -> str:
     mirrored = f"{weights.top1_flip:.2f} % with the mean of the logits of each image and its mirror image"
     facts = [
@@ -97,7 +90,7 @@ def weights_section(row: Variant, weights: Weights) -> str:
         f"- License: {weights.license}",
         f"- Log of every epoch: `{weights.log}`, drawn below",
         "- Recipe:",
-        *(line for key, value in weights.recipe.items() for line in recipe_lines(key, value)),
+        *(f"  - {key}: `{value}`" for key, value in weights.recipe.items()),
     ]
     curves = f"![Loss, accuracy and learning rate by epoch](logs/{row.name}.{weights.tag}.png)"
     return "\n".join([f"Weights `{row.name}.{weights.tag}`:", "", *facts, "", curves])

@@ -128,6 +128,33 @@ def test_the_aim_of_training_is_named_with_what_was_reached(tmp_path, page_of):
     assert "With 1 of the 2 other networks it is 3 times or more (Zen, 2 cores; 2.9 to 3.6 times)." in aim()
 
 
+def test_the_page_has_the_newest_training_speed_on_a_processor_and_on_a_gpu(tmp_path, page_of):
+    for gpu, date, speed, batch_size in ((None, 2, 111, 96), (None, 3, 222, 128), ("NVIDIA H200", 1, 33_333, 512)):
+        cpu = {"name": "Zen", "family": "26/2", "cores": 2, "instructions": []}
+        row = {"way": "plain loop", "images_per_second": {"median": speed}, "times_faster": {"median": 1}}
+        row |= {"tflops": 1, "share_of_peak": None}
+        result = {"theme": "training-speed", "processor": cpu, "gpu": gpu, "date": f"2026-01-0{date}", "versions": {}}
+        result |= dict.fromkeys(("command", "commit", "model", "fast_path"), "")
+        result |= {"batch_size": batch_size, "rows": [row], "others": []}
+        (tmp_path / results.file_name(result)).write_text(json.dumps(result))
+    page = page_of()
+    assert "batches of 128 (Zen, 2 cores) and 512 (NVIDIA H200)" in " ".join(page.split())
+    assert "| plain loop | 222 |" in page
+    assert "| plain loop | 33,333 |" in page
+    assert "| plain loop | 111 |" not in page
+    assert "Other networks" not in page
+
+
+def test_a_way_that_the_device_has_not_is_refused_with_those_that_it_has(monkeypatch, capsys):
+    words = ["training_speed.py", "--data", "fake", "--ways", "fast path, fp8"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        training_speed.main()
+    message = capsys.readouterr().err
+    assert "--ways ['fast path, fp8']: this device has 'fast path, " in message
+    assert "16 pixels'" in message
+
+
 @pytest.mark.slow
 def test_a_footprint_is_measured_in_a_process_of_its_own(tmp_path, page_of):
     result = run("footprint.py", tmp_path, "--models", "seresnet20_cifar", "--batches", "1", "64", "--rounds", "2")

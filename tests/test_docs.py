@@ -114,6 +114,34 @@ def test_the_training_page_tells_what_going_on_gave_as_the_logs_do():
         assert float(cutout) == later["args"]["cutout"]
 
 
+@pytest.mark.parametrize("page", ["weights.md", "training.md"])
+def test_a_figure_beside_its_log_is_that_of_the_last_epoch(page):
+    text = (ROOT / "docs" / page).read_text()
+    found = re.findall(r"([\d.]+) %(?: on the test set)?\s\(\[log\]\((logs/\S+\.json)\)", text)
+    assert len(found) >= 2
+    for figure, path in found:
+        assert figure == f"{json.loads((ROOT / 'docs' / path).read_text())['epochs'][-1]['eval_top1']:.2f}", path
+
+
+def test_the_weights_page_tells_of_the_recipes_that_were_compared_as_the_logs_do():
+    text = " ".join((ROOT / "docs/weights.md").read_text().split())
+    logs = ROOT / "docs/logs/choice"
+
+    def at(name, epoch, figure="eval_top1"):
+        return json.loads((logs / f"{name}.json").read_text())["epochs"][epoch - 1][figure]
+
+    cut = [len(json.loads(path.read_text())["epochs"]) for path in (logs / "cut").glob("*.json")]
+    assert f"cut at {min(cut)} to {max(cut)} epochs" in text
+    trivial, cutout = "cut/resnet9.trivial", "resnet9.cutout"
+    assert f"at epoch 30 ({at(trivial, 30):.2f} and {at(cutout, 30):.2f} % on the hold-out" in text
+    shares = at(trivial, 30, "train_top1"), at(cutout, 30, "train_top1")
+    assert "with {:.0f} % of its training images right where cutout had {:.0f}".format(*shares) in text
+    assert f"no better than cutout ({at('resnet9.cutmix', 40):.2f} and {at(cutout, 40):.2f} %)" in text
+    for name, other in (("resnet9", cutout), ("budgetnet_300k", "budgetnet_300k.plain")):
+        muon = f"cut/{name}.muon" + ("_cutout" if name == "resnet9" else "")
+        assert f"{at(muon, 20):.2f} and {at(other, 20):.2f} % with `{name}_cifar`" in text
+
+
 def test_the_reliability_page_lists_every_fault_that_is_tested():
     from test_hub_faults import FAULTS
 

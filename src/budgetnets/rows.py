@@ -39,9 +39,8 @@ class Weights:
         top1_flip: the same with the mean of the image's and its mirror image's logits.
         ece: expected calibration error of its probabilities in percent, 15 bins.
         seeds: top1 of every seed's run of the recipe; the file is the median's.
-        recipe: the training run: command, epochs, hardware, seconds, seed, commit; where it did not start at random,
-            `starts_from` has the steps before it, first to last, and `averaged` what its end was averaged with. A
-            step's weights were kept as the file that a later command names, or bundled: that commit has them.
+        recipe: the training run, which started at random: command, epochs, hardware, seconds, seed, commit; where
+            its end was averaged with another's, `averaged` says so.
         log: the run's log of every epoch, relative to the repository.
         classes, mean, std: what the network was trained with.
     """
