@@ -1,8 +1,12 @@
-"""What can go wrong in a training's numbers: a loss that is none, and gradients that were never computed.
+"""What can go wrong in a training's numbers: a loss that is none, gradients that were never computed, broken memory.
 
 The taps of a kernel that see nothing but padding, as the outer ones of a 3 x 3 kernel on a map of one pixel do, have a
 gradient of zero. On a CPU in bf16, oneDNN (3.13, as in torch 2.15) leaves whatever the memory held instead, up to NaN,
 which no loss ever shows: nothing is computed from these weights, but they are saved with the others.
+
+In channels_last on a CPU with AVX2 alone, oneDNN (3.12, as in torch 2.14) writes beyond the memory of the weights'
+gradient of a 1 x 1 convolution with stride and fewer than eight input channels, and the process dies of it sooner or
+later. A narrow network's skips are such.
 """
 
 import math
@@ -11,6 +15,18 @@ import sys
 import torch
 from torch import nn
 from torch.func import functional_call
+
+FEWEST_CHANNELS_LAST = 8
+
+
+def memory_format(model, device):
+    """Return the layout to train a network in: the faster one, unless oneDNN breaks memory in it."""
+    breaks = device.type == "cpu" and any(
+        conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels < FEWEST_CHANNELS_LAST
+        for conv in model.modules()
+        if isinstance(conv, nn.Conv2d)
+    )
+    return torch.contiguous_format if breaks else torch.channels_last
 
 
 def stop_unless_finite(losses, remedy="lower --lr or add --clip 1"):

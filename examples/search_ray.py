@@ -52,7 +52,9 @@ def trial(config):
     accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
     set_seed(args.seed)
     loader, _, holdout, _ = fast_data.make_loaders(args, accelerator)
-    model = budgetnets.build_resnet(**config["spec"]).to(accelerator.device, memory_format=torch.channels_last)
+    model = budgetnets.build_resnet(**config["spec"])
+    layout = numerics.memory_format(model, accelerator.device)
+    model = model.to(accelerator.device, memory_format=layout)
     optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
@@ -64,7 +66,7 @@ def trial(config):
         for step, (images, labels) in enumerate(loader, start=(epoch - 1) * len(loader) + 1):
             schedule.before_update(step)
             with accelerator.autocast():
-                logits = model(images.to(memory_format=torch.channels_last)).float()
+                logits = model(images.to(memory_format=layout)).float()
             F.cross_entropy(logits, labels, label_smoothing=args.smoothing).backward()
             numerics.clear(unseen)
             optimizer.step()

@@ -128,7 +128,8 @@ def train(args, accelerator):
     model = recipes.make_model(args, accelerator.device)
     log, best = recipes.describe_run(args, accelerator, model), {"top1": -1.0, "epoch": 0, "state": None}
     config = accelerator.on_main_process(run_folder.config_of)(model, args, log["data"])
-    model = model.to(memory_format=torch.channels_last)
+    layout = numerics.memory_format(model, accelerator.device)
+    model = model.to(memory_format=layout)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     ema = ModelEmaV3(model, decay=args.ema, use_warmup=True) if args.ema else None  # before Accelerate wraps the model
@@ -185,7 +186,7 @@ def train(args, accelerator):
             schedule.before_update(step)
             images, targets = mix(images, labels) if mix else (images, labels)
             seen += len(labels)
-            images = cifar.resized(images, size).to(memory_format=torch.channels_last)
+            images = cifar.resized(images, size).to(memory_format=layout)
             logits, loss = backward(images, targets)
             losses.append((step, optimizer.param_groups[0]["lr"], loss))
             if step % 20 == 0 or step == last_step:  # a GPU must wait for it

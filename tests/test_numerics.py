@@ -1,7 +1,12 @@
-"""Weights that see nothing but padding stay as they are, also where oneDNN has no gradient for them: examples/."""
+"""Weights that see nothing but padding stay as they are, and memory whole, whatever oneDNN does: examples/."""
+
+import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
+import train
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
@@ -26,6 +31,28 @@ def unseen_by_hand(pixels, kernel_size, stride, padding):
 @pytest.fixture
 def in_bf16():
     return Accelerator(mixed_precision="bf16", cpu=True)
+
+
+@pytest.mark.parametrize(
+    ("letters", "device", "layout"),
+    [
+        ((2, 1, [4, 8]), "cpu", torch.contiguous_format),  # a skip from four channels, by two pixels at a time
+        ((2, 1, [7, 8]), "cpu", torch.contiguous_format),
+        ((2, 1, [8, 16]), "cpu", torch.channels_last),
+        ((2, 1, [4, 8], 3, 3), "cpu", torch.channels_last),  # skips of 3 x 3
+        ((1, 2, 4), "cpu", torch.channels_last),  # no skip has a stride
+        ((2, 1, [4, 8]), "cuda", torch.channels_last),
+    ],
+)
+def test_channels_come_last_but_where_that_breaks_memory(letters, device, layout):
+    assert numerics.memory_format(budgetnets.build_resnet(*letters), torch.device(device)) == layout
+
+
+def test_a_network_of_few_channels_is_trained_without_breaking_memory(tmp_path):
+    narrow = """--model budget_resnet --model-args '{"N": 4, "B": 2, "C": 4}' --data fake --limit 400 --batch-size 4"""
+    command = [sys.executable, train.__file__, *shlex.split(narrow), "--epochs", "1", "--fast", "--cpu"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 3, 4, 5])
