@@ -12,6 +12,7 @@ import charts
 from benchmark_tables import newest, peers_in_int8
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 import budgetnets
 from budgetnets.quantization import read_int8_card
@@ -20,7 +21,9 @@ from budgetnets.variants import VARIANTS
 ROOT = Path(__file__).parent.parent
 OURS, THEIRS = "#1d4ed8", "#9ca3af"
 MOST_PARAMS = 5_000_000
-PLACES = [((6, 5), "left"), ((6, -6), "left"), ((-6, 5), "right"), ((-6, -6), "right"), ((6, 13), "left")]
+NEAR = [((6, 5), "left"), ((6, -6), "left"), ((-6, 5), "right"), ((-6, -6), "right")]
+PLACES = [*NEAR, ((0, 10), "center"), ((0, -10), "center"), *(((x, 2.5 * y), side) for (x, y), side in NEAR)]
+DOT = 4  # half of a point's side, in pixels
 
 
 def our_points() -> list[dict]:
@@ -52,7 +55,7 @@ def latencies() -> dict[str, float]:
 
 
 def draw(axis, shown, key, label, scale, ticks):
-    """One panel: a point for each network that has the cost, with its name where no other name stands."""
+    """One panel: a point for each network that has the cost, with its name where no other name or point stands."""
     if key == "milliseconds":  # ours run in int8 there
         shown = shown | {"ours": [point | {"top1": point.get("int8_top1", point["top1"])} for point in shown["ours"]]}
     axis.set_xscale("log")
@@ -67,8 +70,9 @@ def draw(axis, shown, key, label, scale, ticks):
     axis.set_xlabel(label)
     axis.grid(color="#e5e7eb", linewidth=0.6)
     axis.figure.draw_without_rendering()  # where the names come to lie depends on the layout
-    taken = []
-    for point, color, text in sorted(marks, key=lambda mark: -mark[0]["top1"]):
+    places = [axis.transData.transform((point[key] / scale, point["top1"])) for point, _, _ in marks]
+    taken = [Bbox([place - DOT, place + DOT]) for place in places]
+    for point, color, text in sorted(marks, key=lambda mark: (mark[1] != OURS, -mark[0]["top1"])):  # ours first
         for offset, side in PLACES:
             at = (point[key] / scale, point["top1"])
             style = {"ha": side, "va": "center", "fontsize": 6.5, "color": OURS if color == OURS else "#4b5563"}
@@ -102,7 +106,7 @@ def drawn(shown: dict[str, list[dict]]) -> Figure:
         )
         label = f"milliseconds an image, one core\n(ours int8 in ONNX Runtime, {theirs})"
         panels.append(("milliseconds", label, 1, (0.5, 1, 2, 5, 10, 20, 50)))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5), sharey=True, layout="constrained")
     axes[0].set_ylabel("CIFAR-10 top-1, %")
     handles = [
         plt.Line2D([], [], color=color, marker=marker, linestyle="") for color, marker in ((OURS, "D"), (THEIRS, "o"))
