@@ -60,7 +60,7 @@ def verify(
     name: str,
     root: str | Path,
     *,
-    batch_size: int = 500,
+    batch_size: int = 50,
     flip: bool = False,
     device: torch.device | str = "cpu",
     progress: bool = True,
@@ -70,7 +70,7 @@ def verify(
     Args:
         name: a variant, with or without a weights' tag.
         root: the folder that holds `cifar-10-batches-py`, as torchvision unpacks it. Nothing is downloaded.
-        batch_size: images at a time.
+        batch_size: images at a time; on a CPU few are faster, on a GPU more.
         flip: measure with the mean of the logits of each image and its mirror image, the card's `top1_flip`.
         device: where the network runs.
         progress: show a bar on standard error.
@@ -123,7 +123,7 @@ def predict(
     mean: Sequence[float],
     std: Sequence[float],
     *,
-    batch_size: int = 500,
+    batch_size: int = 50,
     flip: bool = False,
     progress: bool = True,
 ) -> torch.Tensor:
