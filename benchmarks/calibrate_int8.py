@@ -23,7 +23,6 @@ from budgetnets.quantization import int8_card_path, measure_ranges, quantize
 from budgetnets.variants import find_variant, find_weights
 from budgetnets.verification import read_test_set
 
-CALIBRATION_IMAGES = 512
 LARGEST_LOSS = 0.2  # points of top-1 on the test set
 
 
@@ -39,14 +38,17 @@ def main() -> None:
     parser.add_argument("name", help="a variant, with or without its weights' tag")
     parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
     parser.add_argument("--float-nodes", nargs="*", default=[], help="nodes to leave in fp32, such as conv0 add2")
+    parser.add_argument("--images", type=int, default=512, help="training images that give the ranges [512]")
     args = parser.parse_args()
+    if args.images < 1:
+        parser.error(f"--images {args.images} gives no ranges; use 1 or more, such as 512 or 2048")
     row, weights = find_variant(args.name), find_weights(args.name)
     if weights is None:
         parser.error(f"{row.name} has no trained weights yet")
     net = WithNormalization(budgetnets.create(f"{row.name}.{weights.tag}", pretrained=True), normalize=True)
     fp32 = export_graph(net, dynamic_batch=True)
 
-    train = torch.from_numpy(CIFAR10(args.data, train=True).data[:CALIBRATION_IMAGES]).permute(0, 3, 1, 2).contiguous()
+    train = torch.from_numpy(CIFAR10(args.data, train=True).data[: args.images]).permute(0, 3, 1, 2).contiguous()
     ranges = measure_ranges(fp32, train)
     int8 = quantize(fp32, ranges, args.float_nodes)
     images, labels = read_test_set(args.data)
@@ -61,7 +63,7 @@ def main() -> None:
         "float_nodes": args.float_nodes,
         "top1": round(top1, 2),
         "agreement": round(agreement, 2),
-        "provenance": f"ranges of the first {CALIBRATION_IMAGES} training images; CIFAR-10's test set in ONNX Runtime "
+        "provenance": f"ranges of the first {args.images} training images; CIFAR-10's test set in ONNX Runtime "
         f"{onnxruntime.__version__} on {cpu_name()}",
     }
     path = int8_card_path(row, weights)
