@@ -191,7 +191,8 @@ def train(args, accelerator, model, train_images, holdout_images):
 
 def main():
     args = parse_args()
-    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
+    cpu = args.cpu or not torch.accelerator.is_available()  # else torchrun's processes would not find each other
+    accelerator = Accelerator(mixed_precision=args.precision, cpu=cpu)
     if accelerator.num_processes > 1:
         sys.exit("finetune.py trains in one process; start it without torchrun or accelerate launch")
     refuse_used(args.out)

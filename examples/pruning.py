@@ -86,7 +86,8 @@ def finetune(model, args, sampler, loader, accelerator, title):
 
 def main(argv=None):
     shares, random, args = parse_args(argv)
-    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
+    cpu = args.cpu or not torch.accelerator.is_available()  # else torchrun's processes would not find each other
+    accelerator = Accelerator(mixed_precision=args.precision, cpu=cpu)
     if accelerator.num_processes > 1:
         sys.exit("pruning.py works in one process; start it without torchrun or accelerate launch")
     with run_folder.claimed(args.out, args.resume, "pruning.json"):

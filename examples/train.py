@@ -235,7 +235,8 @@ def train(args, accelerator):
 def main(argv=None):
     args = parse_args(argv)
     loading = DataLoaderConfiguration(split_batches=True)  # --batch-size is the sum over the processes
-    accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu, dataloader_config=loading)
+    cpu = args.cpu or not torch.accelerator.is_available()  # else torchrun's processes would not find each other
+    accelerator = Accelerator(mixed_precision=args.precision, cpu=cpu, dataloader_config=loading)
     alone = run_folder.claimed(args.out, args.resume) if accelerator.is_main_process else contextlib.nullcontext()
     with alone:
         train(args, accelerator)

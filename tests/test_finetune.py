@@ -219,6 +219,14 @@ def test_of_two_finetunings_into_one_folder_one_is_refused(two_classes, tmp_path
 # --- classify_image.py
 
 
+def test_finetuning_by_several_processes_is_refused_on_a_cpu_too(two_classes, tmp_path):
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    options = [two_classes, "--out", tmp_path / "run", "--epochs", 1]  # no --cpu, which is for where there is a GPU
+    said = finish(start("finetune.py", *options, launcher=two), expected_status=1)[1]
+    assert "one process; start it without torchrun" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_classifying_goes_on_after_a_file_that_is_no_image(tuned, tmp_path):
     """Upright or with the rotation noted in the file: the same picture gets the same answer, to the last digit."""
     pixels = np.zeros((40, 60, 3), dtype="uint8")

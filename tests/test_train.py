@@ -228,7 +228,7 @@ def test_the_test_set_can_be_left_alone(tmp_path):
 @pytest.mark.parametrize(
     "path",
     [
-        ["--auto-augment", "rand-m6-n2"],
+        ["--auto-augment", "rand-m6-n2", "--cpu" if torch.accelerator.is_available() else "--no-cpu"],
         ["--fast", "--auto-augment", "trivial", "--cutout", 1],
         ["--fast", "--asam", 0.5, "--clip", 1],  # by the sharpness of the whole batch, not of each process's share
     ],
