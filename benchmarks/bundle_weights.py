@@ -40,7 +40,7 @@ def to_half(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="the folder that examples/train.py or average.py wrote")
+    parser.add_argument("run", type=Path, help="the folder that examples/train.py wrote")
     parser.add_argument("--tag", required=True, help="<recipe>_c10")
     parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
     parser.add_argument("--out", type=Path, help="write the weights there instead of into the package")
@@ -60,8 +60,9 @@ def main() -> None:
             "published figure is that of the last epoch on the test images as they are"
         )
     row = find_variant(log["model"])
-    averaged = log.get("averaged")  # of examples/average.py
-    reached = (averaged or log["epochs"][-1])["eval_top1"]
+    if log.get("start_sha256") or log.get("averaged"):
+        parser.error(f"{args.run} did not start at random; the zoo's weights come from one training that did")
+    reached = log["epochs"][-1]["eval_top1"]
     reported = max((run.top1 for run in row.reported), default=0.0)
     if reached <= reported:
         parser.error(f"{args.run} reached {reached:.2f} %, and the report {reported:.2f} %; train it for longer")
@@ -99,10 +100,6 @@ def main() -> None:
         "torch": log["versions"]["torch"],
         "commit": log["commit"],
     }
-    if averaged:
-        average = shlex.join(["examples/average.py", *averaged["of"]])
-        seconds = f"{averaged['seconds']:,.0f} seconds, commit {averaged['commit']}"
-        recipe["averaged"] = f"{averaged['eval_top1']:.2f} % on the test set: {average}; {seconds}"
     if "continued" in log:  # on other hardware, say
         recipe["continued"] = log["continued"]
     row_text = {

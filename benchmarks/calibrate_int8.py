@@ -44,7 +44,7 @@ def main() -> None:
         parser.error(f"--images {args.images} gives no ranges; use 1 or more, such as 512 or 2048")
     row, weights = find_variant(args.name), find_weights(args.name)
     if weights is None:
-        parser.error(f"{row.name} has no trained weights yet")
+        parser.error(f"{row.name} has no trained weights")
     net = WithNormalization(budgetnets.create(f"{row.name}.{weights.tag}", pretrained=True), normalize=True)
     fp32 = export_graph(net, dynamic_batch=True)
 

@@ -5,7 +5,7 @@
 
 Machines are noisy, so what counts is the ratio: in each round every contender runs once, and is compared with another's
 time in the same round. The peers have random weights, and go through the same exporter and quantizer as ours. Needs
-`pip install "budgetnets[onnx]" openvino pytorchcv matplotlib tqdm`. Writes
+`pip install "budgetnets[bench]" pytorchcv`. Writes
 benchmarks/results/latency.<processor>.<date>.json, with its tables and a picture beside it; `python
 docs/make_tables.py` takes them into the documentation.
 """

@@ -65,7 +65,7 @@ def model_table(link: bool, baselines: bool) -> str:
     for row in (row for row in VARIANTS.values() if row.in_budget or baselines):
         name = f"[`{row.name}`](#{row.name})" if link else f"`{row.name}`"
         macs = f"{budgetnets.count_macs(row.spec) / 1e6:,.1f}"
-        cells = (name, row.report or "none", f"{row.params:,}", macs, best_reported(row), measured(row))
+        cells = (name, ", ".join(row.reports) or "none", f"{row.params:,}", macs, best_reported(row), measured(row))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -103,9 +103,9 @@ def section(row: Variant) -> str:
         f"- Parameters: {row.params:,}, {place} the budget of {row.budget:,}",
         f"- Multiply-adds: {budgetnets.count_macs(row.spec):,}",
         f"- Peak activations: {budgetnets.count_memory(row.spec) / 1024:,.0f} KiB (fp32, one image)",
-        f"- Report: {row.report or 'none, a network of our own'}",
-        *([f"- Parameters as reported: {row.reported_params or 'none'}"] if row.report else []),
-        *([item(f"Reported top-1 %: {runs(row.reported)}")] if row.report else []),
+        f"- Report: {', '.join(row.reports) or 'none, a network of our own'}",
+        *([f"- Parameters as reported: {row.reported_params or 'none'}"] if row.reports else []),
+        *([item(f"Reported top-1 %: {runs(row.reported)}")] if row.reports else []),
         f"- Measured top-1 %: {measured(row)}",
     ]
     if row.note:

@@ -43,7 +43,7 @@ def load_variant(option, name):
         sys.exit(f"{option} {name} is no run's folder, and as a variant: {error}")
     if weights is None:
         known = ", ".join(budgetnets.list_models(pretrained=True))
-        sys.exit(f"{option} {name} has no trained weights yet; use {known} or the folder of a run")
+        sys.exit(f"{option} {name} has no trained weights; use {known} or the folder of a run")
     training = {"holdout": 0, "limit": 0, "fresh": True, "mean": weights.mean, "std": weights.std}
     return budgetnets.create(name, pretrained=True), training
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -133,7 +134,7 @@ def test_count_takes_a_name_or_the_letters(capsys, arguments):
         (["count", "-N", "3", "-B", "2,2", "-C", "8"], "2 entries, but N=3"),
         (["count", "resnet18_cifar", "--max-params", "5000000"], "6,173,962 over max_params"),
         (["verify", "resnet50_cifar", "/nowhere"], "nothing to verify"),
-        (["classify", "x.png", "--model", "resnet50_cifar"], "no trained weights yet"),
+        (["classify", "x.png", "--model", "resnet50_cifar"], "no trained weights"),
         (["classify", "x.png", "--model", os.curdir], "is a folder, not a variant; for the network in it, write"),
     ],
 )
@@ -192,6 +193,23 @@ def test_classify_takes_a_network_of_ones_own_and_goes_on_after_any_bad_image(tm
         assert f"{bomb} cannot be read as an image" in captured.err
         answers = captured.out.removeprefix(f"{good}: ").strip().split(", ")
         assert {answer.rsplit(" ", 2)[0] for answer in answers} == names
+
+
+def test_classify_sees_the_same_picture_upright_and_with_its_rotation_noted_in_the_file(tmp_path, capsys):
+    pixels = np.zeros((40, 60, 3), dtype="uint8")
+    pixels[:, :25] = 250, 60, 60
+    upright = Image.fromarray(pixels)
+    upright.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise
+    upright.rotate(90, expand=True).save(tmp_path / "noted.png", exif=exif)
+    upright.convert("RGBA").save(tmp_path / "alpha.png")
+    paths = [str(tmp_path / f"{name}.png") for name in ("upright", "noted", "alpha")]
+    folder = budgetnets.save_pretrained(budgetnets.build_resnet(2, 1, 8), tmp_path / "net")
+    assert main(["classify", *paths, "--model", f"local-dir:{folder}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    answers = {line.removeprefix(f"{path}: ") for line, path in zip(lines, paths, strict=True)}
+    assert len(answers) == 1
 
 
 def test_classify_refuses_a_network_without_a_classifier(tmp_path, capsys):

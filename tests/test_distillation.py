@@ -146,7 +146,7 @@ def refusal(tmp_path, capsys, *options):
     ("options", "words"),
     [
         ("--teacher resnet9_cifra", ["'resnet9_cifra'", "did you mean 'resnet9_cifar'?", "no run's folder"]),
-        ("--teacher resnet34_cifar", ["resnet34_cifar has no trained weights yet; use resnet9_cifar"]),
+        ("--teacher resnet34_cifar", ["resnet34_cifar has no trained weights; use resnet9_cifar"]),
         ("--teacher resnet9_cifar.best", ["resnet9_cifar has no weights tagged 'best'", "no run's folder"]),
         ("--teacher resnet9_cifar --holdout 16", ["--holdout 0", "--holdout 16", "saw the held-out images"]),
         ("--teacher resnet9_cifar --std 0.2,0.2,0.2", ["another std", "--std 0.247,0.2435,0.2616"]),

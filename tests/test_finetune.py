@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import time
 
@@ -216,9 +215,6 @@ def test_of_two_finetunings_into_one_folder_one_is_refused(two_classes, tmp_path
     assert [path.name for path in out.iterdir()] == [".lock"]
 
 
-# --- classify_image.py
-
-
 def test_finetuning_by_several_processes_is_refused_on_a_cpu_too(two_classes, tmp_path):
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
     options = [two_classes, "--out", tmp_path / "run", "--epochs", 1]  # no --cpu, which is for where there is a GPU
@@ -227,26 +223,7 @@ def test_finetuning_by_several_processes_is_refused_on_a_cpu_too(two_classes, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_classifying_goes_on_after_a_file_that_is_no_image(tuned, tmp_path):
-    """Upright or with the rotation noted in the file: the same picture gets the same answer, to the last digit."""
-    pixels = np.zeros((40, 60, 3), dtype="uint8")
-    pixels[:, :25] = 250, 60, 60
-    upright = Image.fromarray(pixels)
-    upright.save(tmp_path / "upright.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned clockwise
-    upright.rotate(90, expand=True).save(tmp_path / "noted.png", exif=exif)
-    upright.convert("RGBA").save(tmp_path / "alpha.png")
-    upright.convert("L").save(tmp_path / "grey.png")
-    (tmp_path / "text.png").write_text("no image")
-    names = ["upright.png", "text.png", "noted.png", "alpha.png", "grey.png"]
-    process = start("classify_image.py", "--model", f"local-dir:{tuned[0]}", *(tmp_path / name for name in names))
-    output, messages = finish(process, expected_status=2)
-    assert f"{tmp_path / 'text.png'} cannot be read as an image" in messages
-    answers = dict(line.removeprefix(f"{tmp_path}{os.sep}").split(": ") for line in output.splitlines())
-    assert list(answers) == ["upright.png", "noted.png", "alpha.png", "grey.png"]
-    assert answers["upright.png"] == answers["noted.png"] == answers["alpha.png"]
-    assert len(re.findall(r"\d+\.\d%", answers["grey.png"])) == 2
+# --- classify_image.py
 
 
 def test_the_pretrained_network_sees_a_cat_in_the_photograph():

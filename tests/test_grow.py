@@ -162,7 +162,7 @@ def test_a_run_that_started_from_a_file_can_be_started_from_when_the_file_is_gon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--start", "resnet34_cifar"], "--start resnet34_cifar has no trained weights yet; use resnet9_cifar"),
+        (["--start", "resnet34_cifar"], "--start resnet34_cifar has no trained weights; use resnet9_cifar"),
         (["--start", "resnet9_cifra"], "did you mean 'resnet9_cifar'?"),
         (["--start", "resnet9_cifar", "--out", "grown.pt"], "--out grown.pt must end in .safetensors"),
         (["--start", "resnet9_cifar", "--model-args", '{"act": "silu"}'], "act='silu', the one to start from 'relu'"),

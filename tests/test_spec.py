@@ -239,7 +239,7 @@ import sys, types
 sys.modules["torch"] = sys.modules["timm"] = sys.modules["numpy"] = None
 package = sys.modules["budgetnets"] = types.ModuleType("budgetnets")
 package.__path__ = [sys.argv[1]]
-from budgetnets.budget import count_params
+from budgetnets.counts import count_params
 assert count_params("resnet9_cifar") == 4_903_242
 """
     subprocess.run([sys.executable, "-c", program, str(Path(budgetnets.__file__).parent)], check=True)

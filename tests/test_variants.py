@@ -108,7 +108,8 @@ def test_a_card_says_all_that_is_known(row):
     text = str(card)
     for part in (row.name, f"{row.params:,}", *row.reports, *(f"{r.top1:g} %" for r in row.reported)):
         assert part in text
-    assert ("not trained yet" in text) == (not row.weights)
+    assert ("weights: none" in text) == (not row.weights)
+    assert ("not trained yet" in text) == (not row.weights and row.in_budget)
 
 
 def test_a_network_of_our_own_needs_no_report(monkeypatch):

@@ -52,11 +52,7 @@ def test_a_card_says_what_its_log_says(row, card):
     assert log["commit"] == card.recipe["commit"]
     assert log["hardware"] == card.recipe["hardware"]
     # The log's figure is the fp32 weights' in the run's own precision; the card's is the fp16 file's in fp32.
-    averaged = log.get("averaged")
-    reached = (averaged or log["epochs"][-1])["eval_top1"]
-    assert card.top1 == pytest.approx(reached, abs=0.15)
-    assert ("averaged" in card.recipe) == bool(averaged)
-    assert not averaged or card.recipe["averaged"].startswith(f"{reached:.2f} % on the test set: examples/average.py ")
+    assert card.top1 == pytest.approx(log["epochs"][-1]["eval_top1"], abs=0.15)
     assert card.top1_flip > card.top1 - 0.3
     assert card.tag.endswith("_c10")
     assert (card.mean, card.std) == (budgetnets.CIFAR10_MEAN, budgetnets.CIFAR10_STD)
@@ -120,7 +116,7 @@ def test_classes_channels_and_features_adapt_with_weights(row, card):
 @pytest.mark.parametrize("name", UNTRAINED)
 @pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
 def test_a_variant_without_weights_says_so_and_names_those_with(name, create):
-    with pytest.raises(WeightsUnavailable, match=f"{name} has no trained weights yet") as caught:
+    with pytest.raises(WeightsUnavailable, match=f"{name} has no trained weights") as caught:
         create(name, pretrained=True)
     assert all(row.name in str(caught.value) for row, _ in TRAINED)
     assert "pretrained=False" in str(caught.value)

@@ -7,8 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .blocks import BasicBlock, Bottleneck, GridPool, SqueezeExcite, make_skip
-from .budget import count_macs, count_memory, count_params
 from .cards import Card, card
+from .counts import count_macs, count_memory, count_params
 from .network import BudgetResNet, build_resnet
 from .registry import create, list_models, register_all
 from .registry import default_cfgs as default_cfgs  # timm looks for it here when a model is registered

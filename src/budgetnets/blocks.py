@@ -10,10 +10,12 @@ import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, create_act_layer, get_norm_layer
 from torch import nn
 
-from .checks import MAX_INPUT_SIZE, MAX_WIDTH, choice, integer, rate
+from .checks import MAX_INPUT_SIZE, MAX_WIDTH, choice, integer, odd, rate
 from .spec import ACTIVATIONS, BLOCK_EXPANSION, NORMS, STEM_KERNEL_SIZE
 
 POOL_TYPES = ("avg", "max", "avgmax", "catavgmax", "")
+Device = torch.device | str | None
+Dtype = torch.dtype | None
 
 
 def conv_norm(in_width: int, width: int, kernel_size: int, stride: int, norm: str, **dd: Any) -> tuple[nn.Conv2d, Any]:
@@ -24,19 +26,9 @@ def conv_norm(in_width: int, width: int, kernel_size: int, stride: int, norm: st
     """
     choice("norm", norm, tuple(NORMS))
     in_width, width = integer("in_width", in_width, 1, MAX_WIDTH), integer("width", width, 1, MAX_WIDTH)
-    kernel_size, stride = _odd(kernel_size), integer("stride", stride, 1, MAX_INPUT_SIZE)
+    kernel_size, stride = odd("kernel_size", kernel_size, MAX_INPUT_SIZE), integer("stride", stride, 1, MAX_INPUT_SIZE)
     conv = nn.Conv2d(in_width, width, kernel_size, stride, kernel_size // 2, bias=False, **dd)
     return conv, get_norm_layer(norm)(width, **dd)  # type: ignore[misc]  # None only for an empty name
-
-
-def _odd(kernel_size: Any) -> int:
-    kernel_size = integer("kernel_size", kernel_size, 1, MAX_INPUT_SIZE)
-    if kernel_size % 2 == 0:
-        raise ValueError(
-            f"kernel_size={kernel_size} is even, so padding by half would change the map's size; "
-            f"use an odd kernel such as {kernel_size - 1} or {kernel_size + 1}"
-        )
-    return kernel_size
 
 
 def make_act(act: str, device: Any = None, dtype: Any = None) -> nn.Module:
@@ -58,6 +50,7 @@ class SqueezeExcite(nn.Module):
         width: channels of the map.
         reduction: the squeeze has max(1, width // reduction) channels, not rounded.
         bias: whether the two layers have biases (report R2: yes; R4: no).
+        device, dtype: where and as what the parameters are made, here and in the other parts.
 
     Raises:
         TypeError, ValueError: a width or reduction that is no integer >= 1.
@@ -65,8 +58,11 @@ class SqueezeExcite(nn.Module):
     Source: Hu et al., "Squeeze-and-Excitation Networks" (arXiv 1709.01507), section 3.
     """
 
-    def __init__(self, width: int, reduction: int = 16, bias: bool = True, **dd: Any) -> None:
+    def __init__(
+        self, width: int, reduction: int = 16, bias: bool = True, *, device: Device = None, dtype: Dtype = None
+    ) -> None:
         super().__init__()
+        dd: Any = {"device": device, "dtype": dtype}
         width = integer("width", width, 1, MAX_WIDTH)
         squeeze_width = max(1, width // integer("reduction", reduction, 1, MAX_WIDTH))
         self.fc1 = nn.Conv2d(width, squeeze_width, 1, bias=bias, **dd)
@@ -82,7 +78,14 @@ class SqueezeExcite(nn.Module):
 
 
 def make_skip(
-    in_width: int, out_width: int, stride: int = 1, kernel_size: int = 1, norm: str = "batchnorm2d", **dd: Any
+    in_width: int,
+    out_width: int,
+    stride: int = 1,
+    kernel_size: int = 1,
+    norm: str = "batchnorm2d",
+    *,
+    device: Device = None,
+    dtype: Dtype = None,
 ) -> nn.Module:
     """Return a block's skip: the identity where the map keeps its shape, else a convolution and a norm.
 
@@ -91,6 +94,7 @@ def make_skip(
         stride: the block's stride.
         kernel_size: K, odd, padded K // 2; no effect on the identity.
         norm: norm layer, by timm's name.
+        device, dtype: of its parameters.
 
     Raises:
         TypeError, ValueError: a width, stride, kernel or norm that is not possible.
@@ -99,7 +103,7 @@ def make_skip(
     """
     if stride == 1 and in_width == out_width:
         return nn.Identity()
-    conv, norm_layer = conv_norm(in_width, out_width, kernel_size, stride, norm, **dd)
+    conv, norm_layer = conv_norm(in_width, out_width, kernel_size, stride, norm, device=device, dtype=dtype)
     return nn.Sequential(OrderedDict(conv=conv, norm=norm_layer))
 
 
@@ -122,9 +126,12 @@ class Stem(nn.Module):
         se_bias: bool = True,
         act: str = "relu",
         norm: str = "batchnorm2d",
-        **dd: Any,
+        *,
+        device: Device = None,
+        dtype: Dtype = None,
     ) -> None:
         super().__init__()
+        dd: Any = {"device": device, "dtype": dtype}
         self.conv, self.norm = conv_norm(in_chans, width, STEM_KERNEL_SIZE, 1, norm, **dd)
         self.act = make_act(act, **dd)
         self.se = SqueezeExcite(width, se_reduction, se_bias, **dd) if se_reduction is not None else nn.Identity()
@@ -167,9 +174,12 @@ class BasicBlock(nn.Module):
         norm: str = "batchnorm2d",
         drop_path: float = 0.0,
         drop: float = 0.0,
-        **dd: Any,
+        *,
+        device: Device = None,
+        dtype: Dtype = None,
     ) -> None:
         super().__init__()
+        dd: Any = {"device": device, "dtype": dtype}
         self.conv1, self.norm1 = conv_norm(in_width, width, kernel_size, stride, norm, **dd)
         self.act1 = make_act(act, **dd)
         self.conv2, self.norm2 = conv_norm(width, width, kernel_size, 1, norm, **dd)
@@ -208,9 +218,12 @@ class Bottleneck(nn.Module):
         norm: str = "batchnorm2d",
         drop_path: float = 0.0,
         drop: float = 0.0,
-        **dd: Any,
+        *,
+        device: Device = None,
+        dtype: Dtype = None,
     ) -> None:
         super().__init__()
+        dd: Any = {"device": device, "dtype": dtype}
         out_width = width * BLOCK_EXPANSION["bottleneck"]
         self.conv1, self.norm1 = conv_norm(in_width, width, 1, 1, norm, **dd)
         self.act1 = make_act(act, **dd)
@@ -247,8 +260,7 @@ class GridPool(SelectAdaptivePool2d):
     """
 
     def __init__(self, grid: int = 1, pool_type: str = "avg") -> None:
-        if pool_type not in POOL_TYPES:
-            raise ValueError(f"global_pool={pool_type!r} is unknown; use one of {', '.join(map(repr, POOL_TYPES))}")
+        choice("pool_type", pool_type, POOL_TYPES)
         grid = integer("grid", grid, 1, MAX_INPUT_SIZE)
         super().__init__(output_size=grid, pool_type=pool_type, flatten=bool(pool_type))
         self.grid = grid

@@ -2,49 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .checks import cost_limit
 from .spec import ACTIVATIONS, NORMS, STEM_KERNEL_SIZE, ResNetSpec, Stage
-from .variants import find_variant
 
 BYTES_PER_VALUE = 4  # fp32
-
-
-def count_params(*network: Any, max_params: float | None = None, **options: Any) -> int:
-    """Return the exact number of learned parameters of a network, without building it.
-
-    Its pool is an average, as `build_resnet` has it; timm's "catavgmax" doubles what the classifier takes.
-
-    Args:
-        *network: a variant's name, a `ResNetSpec`, or build_resnet's letters: `count_params(N, B, C, F, K, P)`.
-        max_params: refuse a network with more parameters, as `build_resnet` does.
-        **options: build_resnet's options; they change a named variant or a spec too.
-
-    Raises:
-        TypeError, ValueError: as `build_resnet`.
-    """
-    return spec_params(_resolve(network, max_params, options))
-
-
-def count_macs(*network: Any, max_params: float | None = None, **options: Any) -> int:
-    """Return the exact multiply-adds of one image's forward pass: convolutions and linear layers, without biases.
-
-    That is half of what `torch.utils.flop_counter.FlopCounterMode` counts. Arguments and errors as `count_params`.
-    """
-    return spec_macs(_resolve(network, max_params, options))
-
-
-def count_memory(*network: Any, max_params: float | None = None, **options: Any) -> int:
-    """Return the peak bytes of fp32 activations while one image passes through the network at inference.
-
-    Counted are the maps that live at once, one layer after the other: a convolution, pool or linear layer holds its
-    input and its output, and a block's input stays until its skip has used it. Norms, activations, the scaling of
-    squeeze-and-excitation and the addition work in place, as inference engines do; a block computes its main branch
-    before its skip. Weights and the convolutions' own scratch space come on top. Arguments and errors as
-    `count_params`.
-    """
-    return spec_memory(_resolve(network, max_params, options))
 
 
 def check_budget(spec: ResNetSpec, max_params: float, pool_type: str = "avg") -> None:
@@ -60,28 +21,6 @@ def check_budget(spec: ResNetSpec, max_params: float, pool_type: str = "avg") ->
             f"the network has {params:,} parameters, {params - max_params:,} over max_params={max_params:,}; "
             "use fewer blocks or channels, smaller kernels, or a larger budget"
         )
-
-
-def _resolve(network: tuple[Any, ...], max_params: float | None, options: dict[str, Any]) -> ResNetSpec:
-    if network and isinstance(network[0], str | ResNetSpec):
-        first, *letters = network
-        if letters:
-            raise TypeError(
-                f"{letters!r} after {str(first)!r}: give a variant's name or a spec alone, or N, B, C, F, K, P"
-            )
-        spec = find_variant(first).spec if isinstance(first, str) else first
-        spec = spec.replace(**options) if options else spec
-    else:
-        missing = [letter for i, letter in enumerate("NBC") if i >= len(network) and letter not in options]
-        if missing:
-            raise TypeError(
-                f"{', '.join(missing)} missing, without which no network is described; give a variant's name, a spec "
-                "(model.spec), or N, B, C, F, K, P"
-            )
-        spec = ResNetSpec.from_letters(*network, **options)
-    if max_params is not None:
-        check_budget(spec, max_params)
-    return spec
 
 
 def spec_params(spec: ResNetSpec, pool_type: str = "avg") -> int:

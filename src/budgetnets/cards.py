@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .budget import count_macs, count_memory, spec_macs, spec_memory, spec_params
+from .budget import spec_macs, spec_memory, spec_params
 from .rows import Reported, Variant, Weights
 from .spec import ResNetSpec
 from .variants import REPORTS, find_variant, find_weights
@@ -64,7 +64,8 @@ class Card:
             *([f"note: {self.note}"] if self.note else []),
         ]
         if self.weights is None:
-            return "\n".join([*lines, "weights: not trained yet"])
+            why = "not trained yet" if place == "within" else "the network is over the budget, listed for comparison"
+            return "\n".join([*lines, f"weights: none; {why}"])
         lines += [
             f"measured top-1: {self.top1:.2f} % ({self.weights.top1_flip:.2f} % with flip averaging)",
             f"seeds: {self.weights.mean_and_spread}",
@@ -87,8 +88,8 @@ def card(name: str) -> Card:
         name=row.name,
         spec=row.spec,
         params=row.params,
-        macs=count_macs(row.spec),
-        memory=count_memory(row.spec),
+        macs=spec_macs(row.spec),
+        memory=spec_memory(row.spec),
         budget=row.budget,
         report=tuple(f"{key}, {REPORTS[key]}" for key in row.reports),
         reported_params=row.reported_params,
@@ -101,9 +102,7 @@ def card(name: str) -> Card:
 
 
 def _provenance(weights: Weights) -> str:
-    recipe = ", ".join(
-        f"{key} {', then '.join(value) if isinstance(value, tuple) else value}" for key, value in weights.recipe.items()
-    )
+    recipe = ", ".join(f"{key} {value}" for key, value in weights.recipe.items())
     return f"{weights.dataset} test set, the shipped file in fp32, one crop, last epoch; {recipe}"
 
 

@@ -6,7 +6,7 @@ import difflib
 import math
 import numbers
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Caps that stop a typing mistake or a hostile config.json before anything is allocated. The largest network of the
@@ -50,11 +50,15 @@ def cost_limit(name: str, value: Any) -> int:
 
 def layer_count(values: Any) -> int:
     """Return N, the number of entries of B, which must be a sequence."""
-    if isinstance(values, str | bytes | Mapping) or not (isinstance(values, Sequence) or hasattr(values, "__len__")):
+    try:
+        length = len(values)
+    except TypeError:  # a scalar, or a zero-dimensional array
+        length = None
+    if length is None or isinstance(values, str | bytes | Mapping | set | frozenset):
         raise TypeError(f"B (blocks)={values!r} must be a sequence of integers, one per layer")
-    if not 1 <= len(values) <= MAX_LAYERS:
-        raise ValueError(f"B (blocks) has {len(values)} entries; use one per layer, 1 to {MAX_LAYERS} layers")
-    return len(values)
+    if not 1 <= length <= MAX_LAYERS:
+        raise ValueError(f"B (blocks) has {length} entries; use one per layer, 1 to {MAX_LAYERS} layers")
+    return length
 
 
 def per_layer(name: str, values: Any, num_layers: int, high: int) -> tuple[int, ...]:
@@ -77,17 +81,24 @@ def kernels(name: str, values: Any, num_layers: int, input_size: int) -> tuple[i
     """Return N checked kernel sizes: odd, so that padding by half keeps the map, and no larger than the input."""
     checked = per_layer(name, values, num_layers, MAX_INPUT_SIZE)
     for i, kernel in enumerate(checked):
-        if kernel % 2 == 0:
-            raise ValueError(
-                f"{name}[{i}]={kernel} is even, so padding by half would change the map's size; "
-                f"use an odd kernel such as {kernel - 1} or {kernel + 1}"
-            )
+        odd(f"{name}[{i}]", kernel, MAX_INPUT_SIZE)
         if kernel > input_size:
             raise ValueError(
                 f"{name}[{i}]={kernel} is larger than the {input_size}x{input_size} input; "
                 f"use an odd kernel of at most {input_size}"
             )
     return checked
+
+
+def odd(name: str, value: Any, high: int) -> int:
+    """Return a kernel size, an odd integer from 1 to `high`."""
+    kernel = integer(name, value, 1, high)
+    if kernel % 2 == 0:
+        raise ValueError(
+            f"{name}={kernel} is even, so padding by half would change the map's size; "
+            f"use an odd kernel such as {kernel - 1} or {kernel + 1}"
+        )
+    return kernel
 
 
 def choice(name: str, value: Any, choices: tuple[str | None, ...]) -> str | None:

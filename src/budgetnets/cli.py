@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from .budget import count_macs, count_memory, count_params
 from .cards import card
 from .checks import integer
+from .counts import count_macs, count_memory, count_params
 from .export import export_onnx
 from .latency import ONNX_SUFFIX, compare_latency
 from .preprocessing import transforms
@@ -236,7 +236,8 @@ def _classify(args: argparse.Namespace) -> int:
             with Image.open(path) as image:
                 batch = transform(ImageOps.exif_transpose(image)).unsqueeze(0)  # (1, C, H, W)
         except Exception as error:  # a decoder may raise anything on damaged bytes
-            print(f"budgetnets classify: {path} cannot be read as an image: {error}", file=sys.stderr)
+            said = f"{path} cannot be read as an image ({error}); use a JPEG, PNG or the like"
+            print(f"budgetnets classify: {said}", file=sys.stderr)
             status = 2
             continue
         top = model(batch).softmax(1)[0].topk(min(5, len(names)))

@@ -12,8 +12,9 @@ from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import nn
 
-from .blocks import BasicBlock, Bottleneck, GridPool, Stem
+from .blocks import POOL_TYPES, BasicBlock, Bottleneck, Device, Dtype, GridPool, Stem
 from .budget import check_budget
+from .checks import choice
 from .rows import CIFAR10_MEAN, CIFAR10_STD
 from .spec import ResNetSpec, Stage, check_options
 from .state import check_values
@@ -67,11 +68,12 @@ class BudgetResNet(nn.Module):
         spec: ResNetSpec,
         *,
         global_pool: str = "avg",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        device: Device = None,
+        dtype: Dtype = None,
     ) -> None:
         super().__init__()
         check_budget(spec, MOST_PARAMS)
+        choice("global_pool", global_pool, POOL_TYPES)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         # Casts in place of annotations, which TorchScript would read and not understand.
         self.spec = cast("ResNetSpec | None", spec)
@@ -248,6 +250,7 @@ class BudgetResNet(nn.Module):
             pool_type = "avg"
         if checked.num_classes and not pool_type:
             raise ValueError(f"a classifier of {num_classes} classes needs a pool; use 'avg', or num_classes=0 with ''")
+        choice("global_pool", pool_type, POOL_TYPES)
         reference = self.stem.conv.weight
         pool = GridPool(self.grid, pool_type)
         self.spec = checked if self.spec else None

@@ -1,11 +1,11 @@
-"""The zoo's door: every variant registered with timm, and create() and list_models() in front of it."""
+"""The registry: every variant registered with timm, and create() and list_models() in front of it."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import timm
 from safetensors import SafetensorError
@@ -28,6 +28,26 @@ TIMM_MODULE = "budgetnets"  # what timm.list_models(module=...) calls the zoo
 SMALL_DEFAULT = {"N": 3, "B": 1, "C": [16, 32, 64]}  # what budget_resnet builds when it is told nothing
 
 
+@overload
+def create(
+    name: str,
+    pretrained: bool = False,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    features_only: Literal[False] = False,
+    **kwargs: Any,
+) -> BudgetResNet: ...
+@overload
+def create(
+    name: str,
+    pretrained: bool = False,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    features_only: bool,
+    **kwargs: Any,
+) -> nn.Module: ...
 def create(
     name: str,
     pretrained: bool = False,
@@ -36,7 +56,7 @@ def create(
     local_files_only: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
-    """Return a network of the zoo; a thin door to `timm.create_model`.
+    """Return a network of the zoo: what `timm.create_model` gives, with errors that name the remedy.
 
     Args:
         name: a variant, with or without a weights' tag ("resnet9_cifar", "resnet9_cifar.<tag>"), "budget_resnet", or

@@ -39,8 +39,7 @@ class Weights:
         top1_flip: the same with the mean of the image's and its mirror image's logits.
         ece: expected calibration error of its probabilities in percent, 15 bins.
         seeds: top1 of every seed's run of the recipe; the file is the median's.
-        recipe: the training run, which started at random: command, epochs, hardware, seconds, seed, commit; where
-            its end was averaged with another's, `averaged` says so.
+        recipe: the training run, which started at random: command, epochs, hardware, seconds, seed, commit.
         log: the run's log of every epoch, relative to the repository.
         classes, mean, std: what the network was trained with.
     """
@@ -81,7 +80,7 @@ class Variant:
         name: as in `budgetnets.create(name)` and `timm.create_model(name)`.
         spec: the architecture.
         params: its exact number of parameters.
-        report: the reports that describe it, such as "R1, R3"; empty for a network of our own.
+        reports: keys of the reports that describe it, such as ("R1", "R3"); empty for a network of our own.
         reported_params: the count as the report prints it.
         reported: what the reports' runs reached.
         note: what does not agree in the report, in a sentence; or where a network of our own comes from.
@@ -92,17 +91,12 @@ class Variant:
     name: str
     spec: ResNetSpec
     params: int
-    report: str = ""
+    reports: tuple[str, ...] = ()
     reported_params: str = ""
     reported: tuple[Reported, ...] = ()
     note: str = ""
     weights: tuple[Weights, ...] = ()
-    budget: int = field(default=BUDGET)
-
-    @property
-    def reports(self) -> tuple[str, ...]:
-        """The keys of its reports."""
-        return tuple(self.report.split(", ")) if self.report else ()
+    budget: int = BUDGET
 
     @property
     def in_budget(self) -> bool:

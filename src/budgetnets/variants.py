@@ -45,7 +45,7 @@ _ROWS = (
         "resnet9_cifar",
         _basic([1, 1, 1, 1], [64, 128, 256, 512], P=4),
         params=4_903_242,
-        report="R1, R3",
+        reports=("R1", "R3"),
         reported_params="4,903,242",
         reported=(Reported("R1", 92.0), Reported("R3-V1-sgd", 86.45), Reported("R3-V1-adam", 88.42)),
         note="R1's text says one residual layer; its parameter count proves four.",
@@ -54,7 +54,7 @@ _ROWS = (
         "resnet18_slim_cifar",
         _basic([2, 2, 2, 2], [64, 128, 128, 128], P=4),
         params=1_891_658,
-        report="R3",
+        reports=("R3",),
         reported_params="1,891,658",
         reported=(Reported("R3-V2-sgd", 94.21), Reported("R3-V2-adam", 90.98)),
         note="R3's figure 13 prints a 7x7 stem; its parameter count proves 3x3.",
@@ -64,7 +64,7 @@ _ROWS = (
         # One squeeze-and-excitation after the stem and none in the blocks: only so do R2's 4,697,742 come out.
         _basic([4, 4, 3], [64, 128, 256], P=8, se="stem"),
         params=4_697_742,
-        report="R2",
+        reports=("R2",),
         reported_params="4,697,742",
         reported=(Reported("R2", 85.39), Reported("R2-plain", 85.39)),
         note="R2's text says that 85.39 came without augmentation and normalization, its table says with.",
@@ -73,7 +73,7 @@ _ROWS = (
         "resnet26_cifar",
         _basic([3, 3, 3, 3], [32, 64, 128, 256], P=4),
         params=4_366_250,
-        report="R0",
+        reports=("R0",),
         reported_params="4,366,250",
         reported=(
             Reported("R0-initial", 84.69),
@@ -88,7 +88,7 @@ _ROWS = (
         "seresnet26_cifar",
         _basic([3, 3, 3, 3], [32, 64, 128, 256], P=4, se="block", se_bias=False),
         params=4_398_890,
-        report="R4",
+        reports=("R4",),
         reported_params="4,398,890",
         reported=(Reported("R4", 90.74),),
         note="R4 measured on augmented test images.",
@@ -97,17 +97,17 @@ _ROWS = (
         "seresnet20_cifar",
         _basic([3, 3, 3], [32, 64, 128], P=8, se="block", se_bias=False),
         params=1_092_650,
-        report="R4",
+        reports=("R4",),
         reported_params="approximately 0.6 million",
         reported=(Reported("R4-base", 88.0),),
-        note="R4 says that its final net is this one plus a fourth layer, which gives 1,092,650 parameters; "
-        "no natural configuration gives its 0.6 million.",
+        note="R4's final net, of 4,398,890 parameters, is this one plus a fourth layer; without it 1,092,650 remain, "
+        "and no natural configuration gives the 0.6 million that R4 prints.",
     ),
     Variant(
         "resnet14_cifar",
         _basic([2, 2, 2], [64, 156, 220], P=8),
         params=2_562_706,
-        report="R0",
+        reports=("R0",),
         reported_params="2.56M",
         reported=(Reported("R0-shallow", 93.06),),
         note="R0's table says 2.56M, its text 2.5M.",
@@ -116,7 +116,7 @@ _ROWS = (
         "resnet34_deep8_cifar",
         _basic([2] * 8, _DEEP8, P=1, strides=[1, 2, 2, 2, 2, 2, 2, 2]),
         params=4_941_058,
-        report="R0",
+        reports=("R0",),
         reported_params="4.95M",
         reported=(Reported("R0-deep", 89.19),),
         note="R0's table and text swap the two deep nets' accuracies (89.19 and 91.46); the table's is given. "
@@ -127,7 +127,7 @@ _ROWS = (
         # P=1 keeps the final 2x2 map, which is flattened: 4,947,658, R0's 4.95M; a global pool gives 4,941,058.
         _basic([2] * 8, _DEEP8, P=1, strides=[1, 2, 1, 2, 1, 2, 1, 2]),
         params=4_947_658,
-        report="R0",
+        reports=("R0",),
         reported_params="4.95M",
         reported=(Reported("R0-deep-alt", 91.46),),
         note="R0's table and text swap the two deep nets' accuracies (91.46 and 89.19); the table's is given.",
@@ -136,7 +136,7 @@ _ROWS = (
         "resnet18_cifar",
         _basic([2, 2, 2, 2], [64, 128, 256, 512], P=4),
         params=11_173_962,
-        report="R0, R2, R3",
+        reports=("R0", "R2", "R3"),
         reported_params="11,173,962",
         reported=(Reported("R0-base", 86.8), Reported("R3-18", 86.14)),
     ),
@@ -144,7 +144,7 @@ _ROWS = (
         "resnet34_cifar",
         _basic([3, 4, 6, 3], [64, 128, 256, 512], P=4),
         params=21_282_122,
-        report="R3",
+        reports=("R3",),
         reported_params="",
         reported=(Reported("R3-34", 89.83),),
     ),
@@ -152,7 +152,7 @@ _ROWS = (
         "resnet50_cifar",
         _bottleneck([3, 4, 6, 3]),
         params=23_520_842,
-        report="R3",
+        reports=("R3",),
         reported_params="",
         reported=(),
         note="R3 names the network without a figure.",
@@ -161,7 +161,7 @@ _ROWS = (
         "resnet101_cifar",
         _bottleneck([3, 4, 23, 3]),
         params=42_512_970,
-        report="R3",
+        reports=("R3",),
         reported_params="",
         reported=(Reported("R3-101", 90.66),),
     ),
@@ -169,7 +169,7 @@ _ROWS = (
         "resnet152_cifar",
         _bottleneck([3, 8, 36, 3]),
         params=58_156_618,
-        report="R3",
+        reports=("R3",),
         reported_params="",
         reported=(Reported("R3-152", 90.85),),
     ),
@@ -213,7 +213,7 @@ def find_variant(name: str) -> Variant:
     row = VARIANTS[bare]
     tags = [weights.tag for weights in row.weights]
     if tag and tag not in tags:
-        known = f"it has {', '.join(tags)}" if tags else "it has no trained weights yet"
+        known = f"it has {', '.join(tags)}" if tags else "it has no trained weights"
         raise ValueError(f"{bare} has no weights tagged {tag!r}; {known}")
     return row
 

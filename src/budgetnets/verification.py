@@ -83,7 +83,7 @@ def verify(
     """
     row, weights = find_variant(name), find_weights(name)
     if weights is None:
-        raise WeightsUnavailable(f"{row.name} has no trained weights yet, so there is nothing to verify.")
+        raise WeightsUnavailable(f"{row.name} has no trained weights, so there is nothing to verify.")
     batch_size = integer("batch_size", batch_size, 1, MOST_IMAGES)
     images, labels = read_test_set(root)
     model = create(f"{row.name}.{weights.tag}", pretrained=True).to(device=device, dtype=torch.float32)

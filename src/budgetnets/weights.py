@@ -59,7 +59,7 @@ def registered_state_dict(
     if weights is None:
         trained = ", ".join(row.name for row in VARIANTS.values() if row.weights) or "none"
         raise WeightsUnavailable(
-            f"{row.name} has no trained weights yet. With weights: {trained}. In Python, pretrained=False builds it "
+            f"{row.name} has no trained weights. With weights: {trained}. In Python, pretrained=False builds it "
             "with random ones."
         )
     content = None
