@@ -37,7 +37,8 @@ REFERENCE = "resnet9_cifar, eager fp32"
 PEERS = tomllib.loads((Path(__file__).parent / "peers.toml").read_text())["pytorchcv"]["networks"]
 MEASURED_PEERS = (
     *("resnet20_cifar10", "resnet56_cifar10", "preresnet56_cifar10", "densenet100_k12_bc_cifar10"),
-    *("pyramidnet110_a84_cifar10", "resnext29_32x4d_cifar10", "wrn16_10_cifar10"),
+    *("resnet110_cifar10", "preresnet110_cifar10", "preresnet272bn_cifar10", "pyramidnet110_a48_cifar10"),
+    *("pyramidnet110_a84_cifar10", "shakeshakeresnet26_2x32d_cifar10", "resnext29_32x4d_cifar10", "wrn16_10_cifar10"),
 )
 TIMM = ("resnet18", "mobilenetv3_small_100")  # with ten classes, fed 32x32 images
 PLAIN = "resnet18_cifar"  # the plain ResNet-18 for CIFAR-10 that everyone starts from: the same network

@@ -1,7 +1,7 @@
 """Short trainings of networks drawn over the search's space, for the predictor of accuracy: one table of runs.
 
-    python benchmarks/predictor_runs.py --data DIR
-    python benchmarks/predictor_runs.py --data DIR --shard 1/2    and at the same time, elsewhere, --shard 2/2
+    python benchmarks/predictor_runs.py --data DIR --out runs/short.json
+    python benchmarks/predictor_runs.py --data DIR --out runs/short.json --count 12 --macs 40e6 160e6    then larger
 
 The networks are the default space's, from 2 to 40 million multiply-adds and of at most 5 million parameters. They are
 drawn so that both are spread evenly in their logarithm, and every choice of N, F, K, P and se is as frequent as the
@@ -9,7 +9,8 @@ others; a few are trained with three seeds, so that the noise is known. Each run
 of RECIPE: 10,000 training images, 5,000 others to evaluate the last epoch on; nothing is evaluated on the test set.
 
 The table is written whole after each run. What is in it is not trained again, so a run that was killed is lost alone.
-Needs `pip install "budgetnets[bench]"`. Afterwards: `python benchmarks/fit_predictor.py`.
+`--shard 1/2` and, at the same time, `--shard 2/2` share the work. Needs `pip install "budgetnets[bench]"`. Afterwards:
+`python benchmarks/fit_predictor.py --runs runs/short.json`.
 """
 
 import argparse
@@ -26,7 +27,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from filelock import FileLock
-from results import FOLDER
 from tqdm import tqdm
 
 from budgetnets import ResNetSpec, count_macs, count_memory, count_params, vectorized
@@ -103,6 +103,7 @@ def header(args: argparse.Namespace) -> dict:
         "train_images": args.images,
         "holdout_images": args.holdout,
         "epochs": args.epochs,
+        "decay": "from the peak on",  # of the learning rate; until commit b77f6b2 it began in the warmup
     }
 
 
@@ -170,7 +171,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="folder with CIFAR-10; 'fake': noise, to try the script")
     parser.add_argument("--count", type=int, default=72, help="networks [72]; a few are trained three times")
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/M", help="only each M-th run, from the I-th")
-    parser.add_argument("--out", type=Path, default=FOLDER / "predictor_runs.json")
+    parser.add_argument("--out", type=Path, required=True, help="the table, which grows by a row for each run")
     parser.add_argument("--macs", type=float, nargs=2, default=(2e6, 40e6), help="least and most multiply-adds")
     parser.add_argument("--images", type=int, default=10_000, help="to train on [10000]")
     parser.add_argument("--holdout", type=int, default=5_000, help="others, to evaluate on [5000]")

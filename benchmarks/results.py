@@ -82,6 +82,8 @@ def save(theme: str, result: dict, folder: Path = FOLDER) -> Path:
     """Write a result with its tables and picture, and return its file; one of the same hardware and day is replaced."""
     result = {"theme": theme, **describe(), **result}
     folder.mkdir(parents=True, exist_ok=True)
+    if str(result["commit"]).endswith("-dirty"):
+        print("measured with changes that are not committed: nobody can measure it again", file=sys.stderr)
     path = folder / file_name(result)
     path.write_text(json.dumps(result, indent=1) + "\n")
     for beside, make in shown_beside(path).items():

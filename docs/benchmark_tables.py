@@ -19,8 +19,8 @@ INTRO = """\
 
 # Benchmarks
 
-Each table but one comes from one run of one command; that of int8 joins the newest run on each processor. The runs'
-files are in `benchmarks/results`, each with its tables and its picture beside it. Machines are noisy, so that
+Each table comes from one run of one command, but for "Int8 on each processor", which joins the newest run on each. The
+runs' files are in `benchmarks/results`, each with its tables and its picture beside it. Machines are noisy, so that
 ratios are what counts: all contenders take turns within a run, and each is compared with the reference in the same
 round. Times are medians unless a section says otherwise; the files have their quartiles, which are the whiskers in the
 pictures. Our accuracies are those of today's weights, whose values do not change the times."""
@@ -41,8 +41,8 @@ LATENCY = """\
 `python benchmarks/latency.py`. The ONNX files take uint8 images and normalize them; the others are given normalized
 floats. Faster is relative to {reference}, in the same round. Networks called `..._cifar10` are pytorchcv's, `resnet18`
 and `mobilenetv3_small_100` are timm's for ImageNet, on 32x32 images, and `resnet18_cifar` is the plain network that
-everyone starts from. Others have random weights, since they are here for their times alone, and go through the same
-exporter and quantizer, which sees generated images; a network that is quantized for use may have to leave more of
+everyone starts from. All of these have random weights here, since only their times are measured, and go through the
+same exporter and quantizer, which sees generated images; a network that is quantized for use may have to leave more of
 itself in fp32. Their accuracies are what their authors publish, as listed in `benchmarks/peers.toml`; where it has
 none, and where an accuracy was not measured in that runtime, the field is empty."""
 
@@ -220,7 +220,9 @@ def training_aim() -> str:
 
 
 def hardware_of(result: dict) -> str:
-    return result["gpu"] or f"{result['processor']['name']}, {result['processor']['cores']} cores"
+    cpu = result["processor"]
+    newest = "".join(f" with {name}" for name in cpu["instructions"][-1:])  # one maker's processors have one name
+    return result["gpu"] or f"{cpu['name']}{newest}, {cpu['cores']} cores"
 
 
 def beside_results(root: Path) -> dict[str, Callable[[str | None], str]]:

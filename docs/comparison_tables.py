@@ -36,7 +36,8 @@ def pruning() -> list[str]:
             figures = f"{row['zeros']:,}", f"{row['pruned_top1']:.2f}", f"{row['finetuned_top1']:.2f}"
             rows.append((f"{row['share']:.0%}", *figures))
         header = ("Share that is zero", "Zeros", "Top-1 %", "After fine-tuning")
-        how = f"Fine-tuned by `{options(log)}`; one seed. {log['hardware']}; commit {log['commit']}, with its weights."
+        where = f"{log['hardware']}; commit {log['commit']}, with the weights shipped then."
+        how = f"Fine-tuned by `{options(log)}`; one seed. {where}"
         parts += [f"`{log['model']}`, {log['params']:,} parameters:", table(header, rows, right=3), how]
     return parts or NOT_RUN
 

@@ -62,7 +62,7 @@ def prunable(model):
     return [(module, "weight") for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
-def finetune(model, args, sampler, loader, accelerator, title):
+def finetune(model, args, sampler, loader, accelerator, layout, title):
     """Train what is left; the masks stand between the optimizer and the weights, so that the zeros stay."""
     optimizer = recipes.make_optimizer(args, model, accelerator.device)
     schedule = recipes.Schedule(args, optimizer, len(loader))
@@ -75,7 +75,7 @@ def finetune(model, args, sampler, loader, accelerator, title):
         for step, (images, labels) in enumerate(bar, start=epoch * len(loader) + 1):
             schedule.before_update(step)
             with accelerator.autocast():
-                logits = model(images.to(memory_format=torch.channels_last)).float()
+                logits = model(images.to(memory_format=layout)).float()
             loss = F.cross_entropy(logits, labels, label_smoothing=args.smoothing)
             accelerator.backward(loss)
             numerics.clear(unseen)
@@ -119,9 +119,10 @@ def study(shares, random, args, accelerator):
         weights = prunable(model)
         prune.global_unstructured(weights, pruning_method=prune.L1Unstructured, amount=share)
         zeros = sum(int((module.weight == 0).sum()) for module, _ in weights)
-        model = model.to(memory_format=torch.channels_last)  # not before: prune takes views of the weights
+        layout = numerics.memory_format(model, accelerator.device)
+        model = model.to(memory_format=layout)  # not before: prune takes views of the weights
         before, _ = train.evaluate(model, test, accelerator)
-        finetune(model, args, sampler, loader, accelerator, f"share {share}")
+        finetune(model, args, sampler, loader, accelerator, layout, f"share {share}")
         after, _ = train.evaluate(model, test, accelerator)
         for module, name in weights:
             prune.remove(module, name)

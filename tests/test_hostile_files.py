@@ -77,7 +77,7 @@ def test_a_damaged_file_is_refused_with_its_place(folder, damage, num_classes, c
 
 
 def by_checkpoint_path(name, path):
-    return budgetnets.create(name, checkpoint_path=path)  # timm's own door reads it after ours has been left
+    return budgetnets.create(name, checkpoint_path=path)  # timm's own builder reads it after ours
 
 
 def by_overlay(name, path):

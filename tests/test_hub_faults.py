@@ -25,9 +25,9 @@ ROW, CARD = TRAINED[0] if TRAINED else (None, None)
 # Loads the variant and says what came of it, as JSON on the last line.
 LOAD = """
 import hashlib, json, sys, time
-import {module} as door, budgetnets
+import {module} as entry, budgetnets
 from budgetnets import weights
-create = door.create if door is budgetnets else door.create_model
+create = entry.create if entry is budgetnets else entry.create_model
 import huggingface_hub.file_download
 {before}
 started = time.monotonic()

@@ -120,7 +120,10 @@ def test_pruning_is_told_before_and_after_fine_tuning(logs):
     put(logs / "pruning" / "any.json", {"top1": 92.0, "rows": [row]})
     parts = comparison_tables.pruning()
     assert cells(parts) == [["none", "", "92.00", ""], ["50%", "6,000", "81.50", "91.25"]]
-    assert parts[-1] == "Fine-tuned by `--epochs 3 --limit 64`; one seed. 1 x test; commit abc1234, with its weights."
+    assert (
+        parts[-1]
+        == "Fine-tuned by `--epochs 3 --limit 64`; one seed. 1 x test; commit abc1234, with the weights shipped then."
+    )
 
 
 def test_the_best_scheduler_on_the_hold_out_comes_first_with_its_spread_over_seeds(logs):

@@ -184,11 +184,11 @@ REFUSED = [
 
 @pytest.mark.parametrize(("change", "error", "holds"), REFUSED, ids=[str(row[0])[:60] for row in REFUSED])
 @pytest.mark.parametrize(
-    "door", [make, lambda **change: build_resnet(**GOOD | change)], ids=["from_dict", "build_resnet"]
+    "entry", [make, lambda **change: build_resnet(**GOOD | change)], ids=["from_dict", "build_resnet"]
 )
-def test_a_bad_value_is_refused_with_value_rule_and_remedy(change, error, holds, door):
+def test_a_bad_value_is_refused_with_value_rule_and_remedy(change, error, holds, entry):
     with pytest.raises(error) as caught:
-        door(**change)
+        entry(**change)
     for part in holds:
         assert part in str(caught.value), str(caught.value)
 

@@ -344,7 +344,7 @@ def test_the_loader_takes_half_and_full_precision(tmp_path, dtype):
 
 
 def test_a_registered_hash_is_checked_through_timm_too(monkeypatch, tmp_path):
-    """A variant whose pinned hash is another file's: no door lets it in."""
+    """A variant whose pinned hash is another file's: nothing lets it in."""
     from dataclasses import replace
 
     row = find_variant("seresnet20_cifar")

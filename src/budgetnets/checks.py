@@ -26,6 +26,11 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, of which those of clients and exporters have many, or none."""
+    return next(iter(str(error).strip().splitlines()), f"{type(error).__name__} without a message")
+
+
 def integer(name: str, value: Any, low: int, high: int, note: str = "") -> int:
     """Return `value` as an int between `low` and `high`; NumPy integers are fine, bools, floats and strings are not."""
     note = f" ({note})" if note else ""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from .checks import first_line
 from .state import WeightsUnavailable
 
 CONFIG_FILENAME = "config.json"
@@ -106,7 +107,7 @@ def fetch_folder(
 
 def explain(error: Exception) -> str:
     """Return what went wrong and what to do, for a message that has named the file."""
-    reason = f"could not be had ({type(error).__name__}: {_first_line(error)})"
+    reason = f"could not be had ({type(error).__name__}: {first_line(error)})"
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return (
             f"{reason}. The cache cannot be written: free some space, or give another folder (cache_dir=, or the "
@@ -135,7 +136,3 @@ def _with_retries(download: Callable[[], str]) -> str:
                 raise
             time.sleep(0.5 * 2**attempt)
     raise AssertionError("unreachable")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

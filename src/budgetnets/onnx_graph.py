@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .checks import first_line
 from .network import BudgetResNet
 from .preprocessing import statistics
 from .quantization import generated_images
@@ -82,8 +83,7 @@ def export_graph(net: WithNormalization, dynamic_batch: bool = True, opset: int 
         try:
             program: Any = torch.onnx.export(net.eval(), (example,), dynamo=True, verbose=False, **options)
         except Exception as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ExportError(f"torch's exporter refuses the network at opset {opset}: {reason}") from error
+            raise ExportError(f"torch's exporter refuses the network at opset {opset}: {first_line(error)}") from error
     graph = program.model_proto
     found = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}.get("ai.onnx")
     if found != opset:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from .cards import hub_card, user_card
+from .checks import first_line
 from .hub import CONFIG_FILENAME, HUB_FILENAME
 from .inference import own_copy
 from .network import GENERIC_NAME, BudgetResNet
@@ -275,9 +276,9 @@ def _upload(
         if tag:
             api.create_tag(repo_id, tag=tag, revision=commit.oid, exist_ok=True)
     except Exception as error:  # the client raises its HTTP library's own errors too, which are no OSError
-        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise RuntimeError(
-            f"{repo_id} could not be published ({type(error).__name__}: {reason}). Check name and network, and that "
-            "the token may write there (hf auth login, or token=...). What was prepared is unharmed."
+            f"{repo_id} could not be published ({reason}). Check name and network, and that the token "
+            "may write there (hf auth login, or token=...). What was prepared is unharmed."
         ) from error
     return commit.commit_url
