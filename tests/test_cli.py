@@ -14,8 +14,6 @@ import budgetnets
 from budgetnets.cli import CLOSED_PIPE, main
 from budgetnets.variants import VARIANTS
 
-HAS_WEIGHTS = bool(VARIANTS["resnet9_cifar"].weights)
-
 
 def test_it_runs_as_a_module():
     result = subprocess.run([sys.executable, "-m", "budgetnets", "list"], capture_output=True, text=True, timeout=120)
@@ -154,7 +152,6 @@ def test_letters_that_are_no_integers_are_refused(capsys, letters):
     assert "integers" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not HAS_WEIGHTS, reason="not trained yet")
 def test_classify_answers_for_each_image_and_names_the_bad_one(tmp_path, capsys):
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.new("L", (50, 40), 128).save(good)
@@ -218,7 +215,6 @@ def test_classify_refuses_a_network_without_a_classifier(tmp_path, capsys):
     assert "has no classifier (num_classes=0)" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not HAS_WEIGHTS, reason="not trained yet")
 def test_release_publishes_nothing_unless_told_to(tmp_path, capsys):
     assert main(["release", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -227,7 +223,6 @@ def test_release_publishes_nothing_unless_told_to(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_WEIGHTS, reason="not trained yet")
 def test_verify_prints_what_it_found(cifar10, capsys):
     assert main(["verify", "resnet9_cifar", cifar10]) == 0
     assert "as listed" in capsys.readouterr().out

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from budgetnets.variants import VARIANTS
-
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 NOT_RUN = "# not run in the tests"
@@ -25,8 +23,6 @@ def python_blocks(page):
 def test_every_python_block_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = [(code, shown) for code, shown in python_blocks(page) if not code.startswith(NOT_RUN)]
-    if any("pretrained=True" in code for code, _ in blocks) and not VARIANTS["resnet9_cifar"].weights:
-        pytest.skip("resnet9_cifar has no weights yet")
     namespace = {"__name__": "__page__"}
     for code, shown in blocks:
         capsys.readouterr()

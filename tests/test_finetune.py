@@ -227,8 +227,6 @@ def test_finetuning_by_several_processes_is_refused_on_a_cpu_too(two_classes, tm
 
 
 def test_the_pretrained_network_sees_a_cat_in_the_photograph():
-    if not budgetnets.list_models("resnet9_cifar.*", pretrained=True):
-        pytest.skip("resnet9_cifar has no trained weights")
     if not importlib.util.find_spec("skimage"):
         pytest.skip("pip install 'budgetnets[demo]'")
     answer = run("classify_image.py")

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
-from test_weights import NAME, TRAINED, fill_cache, needs_weights
+from test_weights import NAME, TRAINED, fill_cache
 
 import budgetnets
 from budgetnets import (
@@ -142,7 +142,6 @@ def test_a_folder_without_a_readable_weight_file_says_which(folder, create):
         create(f"local-dir:{folder}", pretrained=True)
 
 
-@needs_weights
 @pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
 @pytest.mark.parametrize("offline", [True, False])
 def test_a_damaged_cache_that_cannot_be_healed_offline_is_named(tmp_path, monkeypatch, create, offline):

@@ -20,7 +20,6 @@ from budgetnets.weights import bundled_path
 
 TRAINED = [(row, card) for row in VARIANTS.values() for card in row.weights]
 IMAGES = torch.randn(2, 3, 32, 32)
-needs_weights = pytest.mark.skipif(not TRAINED, reason="no variant has weights yet")
 
 
 def client(program, hub, tmp_path, **environment):
@@ -109,7 +108,6 @@ def test_a_saved_network_is_loaded_for_other_images_with_the_pool_that_it_had(tm
     assert larger.spec.pool_size == side
 
 
-@needs_weights
 def test_what_was_said_of_other_weights_is_not_said_of_a_network_that_never_had_them(tmp_path):
     row, weights = TRAINED[0]
     untrained = budgetnets.create(row.name)
@@ -132,7 +130,6 @@ def test_the_card_counts_the_pool_that_the_network_has(tmp_path):
     assert "\n# mine\n" in text
 
 
-@needs_weights
 def test_a_trained_network_is_saved_without_where_its_weights_came_from(tmp_path):
     row, _ = TRAINED[0]
     model = budgetnets.create(row.name, pretrained=True, local_files_only=True)
@@ -301,7 +298,6 @@ def test_a_refused_push_says_where_and_what_to_do_and_never_shows_the_token(tmp_
     assert "hf_secret" not in refused.stderr + refused.stdout
 
 
-@needs_weights
 def test_a_release_is_checked_before_anything_leaves_the_machine(tmp_path):
     folders = release(tmp_path)
     assert [folder.name for folder in folders] == [f"{row.name}.{card.tag}" for row, card in TRAINED]
@@ -319,7 +315,6 @@ def test_a_release_is_checked_before_anything_leaves_the_machine(tmp_path):
         assert load_file(folder / "model.safetensors").keys() == timm.create_model(row.name).state_dict().keys()
 
 
-@needs_weights
 def test_a_release_leaves_out_what_is_on_the_hub_alone(tmp_path, monkeypatch):
     row, card = TRAINED[0]
     on_the_hub = dataclasses.replace(card, tag="other_c10", bundled=False)
@@ -327,7 +322,6 @@ def test_a_release_leaves_out_what_is_on_the_hub_alone(tmp_path, monkeypatch):
     assert [folder.name for folder in release(tmp_path)] == [f"{row.name}.{card.tag}"]
 
 
-@needs_weights
 def test_a_release_is_pushed_with_its_tag_and_is_what_users_then_get(tmp_path):
     row, card = TRAINED[0]
     with Hub() as hub:

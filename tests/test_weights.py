@@ -19,10 +19,8 @@ from budgetnets.variants import VARIANTS, find_variant
 TRAINED = [(row, card) for row in VARIANTS.values() for card in row.weights]
 EACH_TRAINED = pytest.mark.parametrize(("row", "card"), TRAINED, ids=[f"{r.name}.{c.tag}" for r, c in TRAINED])
 UNTRAINED = [row.name for row in VARIANTS.values() if not row.weights]
-NAME = TRAINED[0][0].name if TRAINED else ""
+NAME = TRAINED[0][0].name
 IMAGES = torch.randn(2, 3, 32, 32)
-
-needs_weights = pytest.mark.skipif(not TRAINED, reason="no variant has weights yet")
 
 
 @EACH_TRAINED
@@ -143,7 +141,6 @@ def elsewhere(monkeypatch, tmp_path):
     return path
 
 
-@needs_weights
 def test_a_file_that_is_far_too_large_is_refused_unread(elsewhere):
     with elsewhere.open("r+b") as file:
         file.truncate(100 * 2**20)  # sparse: it takes no space
@@ -151,7 +148,6 @@ def test_a_file_that_is_far_too_large_is_refused_unread(elsewhere):
         budgetnets.create(NAME, pretrained=True)
 
 
-@needs_weights
 @pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
 @pytest.mark.parametrize("source", ["auto", "bundled"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "html"])
@@ -169,7 +165,6 @@ def test_a_damaged_bundled_file_is_refused_with_its_place_and_the_remedy(
         assert part in str(caught.value)
 
 
-@needs_weights
 def test_bundled_never_touches_the_network_even_when_the_file_is_missing(elsewhere, monkeypatch):
     elsewhere.unlink()
     monkeypatch.setenv("BUDGETNETS_WEIGHTS", "bundled")
@@ -190,7 +185,6 @@ def as_dictionary(config):
     return {"pretrained_cfg": config.to_dict()}
 
 
-@needs_weights
 @pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
 @pytest.mark.parametrize("given", [as_overlay, as_object, as_dictionary])
 def test_timms_copy_of_a_registered_configuration_means_the_verified_weights(elsewhere, monkeypatch, create, given):
@@ -223,7 +217,6 @@ def in_a_process(program, tmp_path, **environment):
     )
 
 
-@needs_weights
 def test_hub_never_uses_the_bundled_file(tmp_path):
     program = f"import budgetnets; budgetnets.create({NAME!r}, pretrained=True)"
     result = in_a_process(program, tmp_path, BUDGETNETS_WEIGHTS="hub")
@@ -244,7 +237,6 @@ def fill_cache(folder, row, card):
     return cached
 
 
-@needs_weights
 def test_offline_with_a_cold_cache_says_so_and_with_a_warm_one_works(tmp_path):
     row, card = TRAINED[0]
     program = f"import budgetnets; print(budgetnets.create({NAME!r}, pretrained=True).class_names[3])"
@@ -261,7 +253,6 @@ def test_offline_with_a_cold_cache_says_so_and_with_a_warm_one_works(tmp_path):
     assert damaged.returncode != 0
 
 
-@needs_weights
 @pytest.mark.parametrize("create", [budgetnets.create, timm.create_model])
 @pytest.mark.parametrize("how", ["file", "state_dict", "checkpoint_path"])
 def test_a_source_that_the_caller_names_wins(tmp_path, create, how):
