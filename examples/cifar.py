@@ -156,6 +156,11 @@ def cut_out_one(image, share):
     return cut_out(image[None], torch.randint(0, 32, (1, 2)), torch.rand(1) < share)[0]
 
 
+def epoch_seed(seed, epoch):
+    """Return the seed of what is random in an epoch, counted from 0: a run resumes to the same numbers."""
+    return seed * 100_003 + epoch
+
+
 class EpochSampler(Sampler):
     """Yields (epoch, sample) in an order that depends on seed and epoch alone."""
 
@@ -166,7 +171,8 @@ class EpochSampler(Sampler):
         return self.length
 
     def __iter__(self):
-        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(self.seed * 100_003 + self.epoch))
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+        order = torch.randperm(self.length, generator=generator)
         return iter([(self.epoch, i) for i in order.tolist()])
 
 

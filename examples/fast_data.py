@@ -136,7 +136,7 @@ class FastLoader:
 
     def __iter__(self):
         n, args, epoch = len(self.images), self.args, self.clock.epoch
-        g = torch.Generator().manual_seed(args.seed * 100_003 + epoch)
+        g = torch.Generator().manual_seed(cifar.epoch_seed(args.seed, epoch))
         order = torch.randperm(n, generator=g)
         corner = torch.randint(0, 2 * args.crop + 1, (n, 2), generator=g)
         flip = torch.randint(0, 2, (n,), generator=g)

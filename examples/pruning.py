@@ -69,7 +69,7 @@ def finetune(model, args, sampler, loader, accelerator, layout, title):
     unseen = numerics.unseen_taps(model, 32, accelerator)
     model.train()
     for epoch in range(args.epochs):
-        set_seed(args.seed * 100_003 + epoch)
+        set_seed(cifar.epoch_seed(args.seed, epoch))
         sampler.epoch = epoch
         bar = tqdm(loader, f"{title}, epoch {epoch + 1}/{args.epochs}", leave=False)
         for step, (images, labels) in enumerate(bar, start=epoch * len(loader) + 1):

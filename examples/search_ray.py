@@ -21,6 +21,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")  # seconds between the states that a killed search goes on from
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")  # they are small
 
+import cifar
 import fast_data
 import numerics
 import ray
@@ -60,7 +61,7 @@ def trial(config):
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     unseen, first = numerics.unseen_taps(model, 32, accelerator), restore(parts) + 1
     for epoch in range(first, args.epochs + 1):
-        set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout resumes to the same numbers
+        set_seed(cifar.epoch_seed(args.seed, epoch - 1))  # of dropout
         loader.epoch = epoch - 1
         model.train()
         for step, (images, labels) in enumerate(loader, start=(epoch - 1) * len(loader) + 1):

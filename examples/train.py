@@ -168,7 +168,7 @@ def train(args, accelerator):
         if run_folder.stopped_early(log):
             break
         started, last_step = time.perf_counter(), epoch * len(loader)
-        set_seed(args.seed * 100_003 + epoch - 1)  # so that dropout and mixing resume to the same numbers
+        set_seed(cifar.epoch_seed(args.seed, epoch - 1))  # of dropout and mixing
         sampler.epoch, size = epoch - 1, cifar.size_of_epoch(args.sizes, epoch - 1)
         unseen = numerics.unseen_taps(raw, size, accelerator)
         if args.reload_best and best["epoch"]:

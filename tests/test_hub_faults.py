@@ -20,7 +20,7 @@ from budgetnets.weights import bundled_path
 
 TRAINED = [(row, card) for row in VARIANTS.values() for card in row.weights]
 pytestmark = pytest.mark.slow
-ROW, CARD = TRAINED[0] if TRAINED else (None, None)
+ROW, CARD = TRAINED[0]
 
 # Loads the variant and says what came of it, as JSON on the last line.
 LOAD = """
