@@ -84,7 +84,7 @@ def main(argv=None):
     networks, log = load_all(own.runs)
     args = argparse.Namespace(**train.defaults() | log["args"] | {"data": own.data, "cpu": own.cpu})
     accelerator = Accelerator(cpu=own.cpu)
-    with run_folder.claimed(own.out, resume=False, sign="log.json"):
+    with run_folder.claimed(own.out, resume=False):
         started = time.perf_counter()
         try:
             model = average(networks).to(accelerator.device, memory_format=torch.channels_last)
@@ -93,11 +93,13 @@ def main(argv=None):
         images, kept, _, _ = cifar.split_images(args, 1)
         pixels = fast_data.to_device(images, kept[: own.images], accelerator.device)
         batches = list(fast_data.PlainLoader(*pixels, cifar.mean_and_std(args)))
+        batches = [batch for batch in batches if len(batch[0]) == len(batches[0][0])]  # all weigh the same in the mean
+        seen = sum(len(batch[0]) for batch in batches)
         update_bn(tqdm(batches, "BatchNorm's statistics", leave=False), model)
         _, _, holdout, test = fast_data.make_loaders(args, accelerator)
         top1, loss = train.evaluate(model, holdout if args.holdout else test, accelerator)
         now = recipes.describe_run(args, accelerator, model)
-        log["averaged"] = {"of": own.runs, "images": len(pixels[0]), "eval_top1": top1, "eval_loss": loss}
+        log["averaged"] = {"of": own.runs, "images": seen, "eval_top1": top1, "eval_loss": loss}
         log["averaged"] |= {"seconds": round(time.perf_counter() - started, 1), "commit": now["commit"]}
         config = run_folder.config_of(model, args, log.get("data", "CIFAR-10"))  # older logs do not say
         run_folder.write_network(own.out, model.state_dict(), config, REMEDY)

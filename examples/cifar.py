@@ -1,8 +1,10 @@
 """CIFAR-10 as train.py takes it: opened, split, augmented and shuffled by seed, epoch and sample alone."""
 
+import contextlib
 import hashlib
 import math
 import random
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset
 from torchvision.datasets import CIFAR10, FakeData
@@ -53,6 +56,9 @@ def split_images(args, processes):
     kept, held_out = sorted(order[args.holdout :]), sorted(order[: args.holdout])
     if not kept:
         sys.exit(f"--holdout {args.holdout} leaves none of the {len(train)} training images; use a smaller one")
+    if (args.mixup or args.cutmix) and args.batch_size // processes % 2:
+        share = args.batch_size // processes
+        sys.exit(f"--batch-size {args.batch_size} is {share} for each process, which is odd; images are mixed in pairs")
     if args.batch_size > len(kept):
         sys.exit(f"--batch-size {args.batch_size} is more than the {len(kept)} training images; use a smaller one")
     return train, kept, held_out, test
@@ -64,7 +70,9 @@ def make_loaders(args, accelerator):
     train_set = Augmented(Subset(train_images, kept), args)
     sampler = EpochSampler(len(train_set), args.seed)
     batches = BatchSampler(sampler, args.batch_size, drop_last=True)
-    train = DataLoader(train_set, batch_sampler=batches, num_workers=args.workers, persistent_workers=args.workers > 0)
+    workers = {"num_workers": args.workers, "persistent_workers": args.workers > 0}
+    # It draws from a generator of its own, how often depending on the workers; dropout's numbers must not.
+    train = DataLoader(train_set, batch_sampler=batches, generator=torch.Generator(), **workers)
     plain = to_normalized(args)
     processes = accelerator.num_processes
     batch_size = -(-EVAL_BATCH // processes) * processes  # Accelerate splits a batch evenly
@@ -99,6 +107,26 @@ def open_images(args, train):
     return Subset(data, range(min(args.limit or len(data), len(data))))
 
 
+def rand_augment(policy):
+    """Return timm's RandAugment by its text; exit where timm would drop a part of it, or fail in the midst of a run."""
+    blank = Image.new("RGB", (32, 32))
+    try:
+        _, *sections = policy.split("-")
+        for section in sections:
+            if not re.fullmatch(r"t[a-z]+|[a-su-z][a-z]*[0-9.]+", section):
+                raise ValueError(f"{section!r} is no letters and a number")
+        transform = rand_augment_transform(policy, {})
+        with seeded(0):
+            for operation in transform.ops:
+                for _ in range(20):  # each leaves some images as they are
+                    operation(blank)
+    except Exception as error:  # timm's and PIL's, mostly without a word
+        sys.exit(
+            f"--auto-augment {policy} is nothing that timm can do; use trivial, or such as rand-m6-n2-mstd0.5. {error}"
+        )
+    return transform
+
+
 class Augmented(Dataset):
     """Training images under random transforms that depend on seed, epoch and sample alone, not on the process."""
 
@@ -114,13 +142,7 @@ class Augmented(Dataset):
         if args.auto_augment == "trivial":
             steps.append(v2.TrivialAugmentWide())
         elif args.auto_augment:
-            try:
-                steps.append(rand_augment_transform(args.auto_augment, {}))
-            except (AssertionError, ValueError) as error:  # timm's, mostly without a word
-                sys.exit(
-                    f"--auto-augment {args.auto_augment} is nothing that timm reads; use trivial, or such as "
-                    f"rand-m6-n2-mstd0.5. {error}"
-                )
+            steps.append(rand_augment(args.auto_augment))
         steps.append(to_normalized(args))
         if args.cutout:
             steps.append(partial(cut_out_one, share=args.cutout))
@@ -134,10 +156,26 @@ class Augmented(Dataset):
         image, label = self.images[i]
         digest = hashlib.blake2b(f"{self.seed} {i}".encode(), digest_size=8).digest()
         seed = (int.from_bytes(digest[1:5], "little") + epoch) % 2**32
-        for seed_it in (random.seed, np.random.seed, torch.manual_seed):  # timm draws from the first two
-            seed_it(seed)
-        flip = {"alternating": (digest[0] + epoch) % 2, "random": random.random() < 0.5, "none": False}[self.flip]
-        return self.transform(v2.functional.horizontal_flip(image) if flip else image), label
+        with seeded(seed):
+            flip = {"alternating": (digest[0] + epoch) % 2, "random": random.random() < 0.5, "none": False}[self.flip]
+            return self.transform(v2.functional.horizontal_flip(image) if flip else image), label
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """Seed all that transforms draw from; afterwards all go on as if nothing had been drawn.
+
+    Without worker processes the images are augmented in the process that trains, which draws dropout and mixing.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    for seed_it in (random.seed, np.random.seed, torch.manual_seed):  # timm draws from the first two
+        seed_it(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
 
 
 def cut_out(x, center, chosen, side=8):

@@ -59,6 +59,10 @@ def parse_args():
         p.error("--lr must be more than 0, such as 2e-3, and --workers 0 or more")
     if not 0 < args.layer_decay <= 1 or not 0 <= args.seed < 2**32:
         p.error("--layer-decay must be more than 0, at most 1, and --seed 0 or more, less than 2^32")
+    if args.freeze and args.layer_decay != p.get_default("layer_decay"):
+        p.error(f"--layer-decay {args.layer_decay} has no effect with --freeze, which trains the classifier alone")
+    if has_val(args.folder) and args.holdout != p.get_default("holdout"):
+        p.error(f"--holdout {args.holdout} has no effect, since {args.folder} has val/; leave it out")
     return args
 
 
@@ -73,10 +77,23 @@ def load_image(path):
 
 def open_folder(root):
     """Return a folder's images and class numbers, after reading each file once: better now than in the last epoch."""
+    left_out = []
+
+    def is_image(path):
+        format = Image.registered_extensions().get(Path(path).suffix.lower())
+        if format not in Image.OPEN:
+            left_out.append(path)
+        return format in Image.OPEN
+
     try:
-        data = ImageFolder(str(root), loader=load_image)
+        data = ImageFolder(str(root), loader=load_image, is_valid_file=is_image)
     except (FileNotFoundError, NotADirectoryError) as error:
         sys.exit(f"{root}: {error}; expected a folder with a subfolder of images for each class")
+    if left_out:
+        print(f"note: {len(left_out)} files are left out, as PIL reads none such: {left_out[0]}", file=sys.stderr)
+    if "train" in data.classes and len(data.classes) < 4 and any(root.glob("*/*/")):
+        found = ", ".join(data.classes)
+        sys.exit(f"{root} has {found}, with folders in them; two sets of the same classes are named train and val")
     if len(data.classes) < 2:
         sys.exit(f"{root} has one class, {data.classes[0]!r}; a classifier needs a subfolder for each of two or more")
     for path, _ in tqdm(data.samples, desc=f"checking {root}", leave=False):
@@ -84,9 +101,14 @@ def open_folder(root):
     return data
 
 
+def has_val(root):
+    """Whether a folder says itself which images are held out."""
+    return (root / "train").is_dir() and (root / "val").is_dir()
+
+
 def split_folder(root, share, seed):
     """Return classes, training and hold-out images: train/ and val/ where there are, else a share of each class."""
-    if (root / "train").is_dir() and (root / "val").is_dir():
+    if has_val(root):
         train, val = open_folder(root / "train"), open_folder(root / "val")
         if train.classes != val.classes:
             sys.exit(f"{root}: train/ has the classes {train.classes}, val/ {val.classes}; give both the same")
@@ -118,13 +140,6 @@ def evaluate(model, loader, num_classes):
         correct += torch.bincount(labels[hits].cpu(), minlength=num_classes)
         total += torch.bincount(labels.cpu(), minlength=num_classes)
     return (100 * correct / total).tolist(), (100 * correct.sum() / total.sum()).item()
-
-
-def refuse_used(out):
-    """Exit where the folder holds a run."""
-    found = [name for name in ("config.json", "log.json", "model.safetensors") if (out / name).exists()]
-    if found:
-        sys.exit(f"--out {out} already holds a run ({', '.join(found)}); choose another folder")
 
 
 def save(args, network, log, step, rate):
@@ -195,7 +210,7 @@ def main():
     accelerator = Accelerator(mixed_precision=args.precision, cpu=cpu)
     if accelerator.num_processes > 1:
         sys.exit("finetune.py trains in one process; start it without torchrun or accelerate launch")
-    refuse_used(args.out)
+    run_folder.refuse_used(args.out)
     set_seed(args.seed)
     classes, *images = split_folder(args.folder, args.holdout, args.seed)
     try:
@@ -204,7 +219,7 @@ def main():
         sys.exit(f"--model {args.model}: {error}")
     model.class_names = tuple(classes)
     with run_folder.held(args.out):  # by one run at a time, which finds now and not at its end what it cannot write
-        refuse_used(args.out)
+        run_folder.refuse_used(args.out)
         train(args, accelerator, model, *images)
         (args.out / ".lock").unlink()  # from now on the files themselves keep others out
 

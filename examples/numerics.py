@@ -29,6 +29,18 @@ def memory_format(model, device):
     return torch.contiguous_format if breaks else torch.channels_last
 
 
+def share_statistics(accelerator, networks):
+    """Give all processes the mean of their BatchNorm statistics, so that what is evaluated is what is written.
+
+    On a CPU each process normalizes by its own images; on GPUs all have the same statistics anyway.
+    """
+    if accelerator.num_processes > 1:
+        for network in networks:
+            for buffer in network.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(accelerator.reduce(buffer, "mean"))
+
+
 def stop_unless_finite(losses, remedy="lower --lr or add --clip 1"):
     """Exit at the first loss that is no number; each comes with its step and learning rate."""
     for step, rate, loss in losses:

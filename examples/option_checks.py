@@ -27,6 +27,7 @@ AT_LEAST_ZERO = (
 )
 MOST_SEED = 40_000  # each of its epochs has a seed of its own, which NumPy wants below 2^32
 SHARES = ("cutout", "mix_prob", "mix_until", "smoothing", "translate")
+SIDE = 32  # of CIFAR-10's images
 MOST_CROP = 31  # pixels; an image's mirrored border is one less than its side
 
 
@@ -64,6 +65,12 @@ def check_ranges(parser, args):
         parser.error(f"--ema {args.ema} is a decay; use 0 (none) or more, and less than 1, such as 0.998")
     if not all(re.fullmatch("[1-9][0-9]*x[1-9][0-9]*", part) for part in filter(None, args.sizes.split(","))):
         parser.error(f"--sizes {args.sizes} is no list of <pixels>x<epochs>; write it as 16x6,24x19")
+    steps = [tuple(map(int, part.split("x"))) for part in filter(None, args.sizes.split(","))]
+    if any(size > SIDE for size, _ in steps):
+        parser.error(f"--sizes {args.sizes} enlarges images of {SIDE} pixels; use smaller ones, such as 16x6,24x19")
+    if sum(epochs for _, epochs in steps) >= args.epochs:
+        told = f"note: --sizes {args.sizes} leaves none of --epochs {args.epochs} at {SIDE} pixels, which is evaluated"
+        print(told, file=sys.stderr)
 
 
 def check_json(parser, args):
@@ -79,11 +86,17 @@ def check_json(parser, args):
 
 
 def check_optimizer(parser, args):
-    """Refuse a momentum that the optimizer has not. Optimizers that timm does not know are refused as they are made."""
+    """Refuse a momentum that the optimizer has not, and one that needs more than a gradient.
+
+    Optimizers that timm does not know are refused as they are made.
+    """
     try:
-        takes_momentum = get_optimizer_info(args.opt.lower().removeprefix("lookahead_")).has_momentum
+        info = get_optimizer_info(args.opt.lower().removeprefix("lookahead_"))
     except ValueError:
         return
+    takes_momentum = info.has_momentum
+    if info.second_order:
+        parser.error(f"--opt {args.opt} needs second derivatives, which this loop does not compute; use another")
     if not takes_momentum and args.momentum != parser.get_default("momentum"):
         parser.error(f"--momentum {args.momentum} has no effect on {args.opt}; leave it out, or see --opt-args")
 

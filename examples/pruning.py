@@ -106,9 +106,8 @@ def study(shares, random, args, accelerator):
     del log["epochs"], log["start_sha256"]  # the start is the variant's weights, which no --model-args named
     if file.exists():
         saved = json.loads(file.read_text())
-        if saved["args"] != log["args"]:
-            sys.exit(f"--resume {args.out}: the options differ from the run's own; give them unchanged")
-        log = saved
+        run_folder.refuse_changed(args.out, saved, log)
+        log = run_folder.continued(saved, log)
     else:
         log["top1"], _ = train.evaluate(model, test, accelerator)
         print(f"{args.model} as it comes: {log['top1']:.2f} %")

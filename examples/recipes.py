@@ -23,7 +23,7 @@ from timm.scheduler import create_scheduler_v2
 from torch.optim import lr_scheduler
 
 import budgetnets
-from budgetnets.checks import did_you_mean
+from budgetnets.checks import did_you_mean, first_line
 
 REPORTS, BEYOND = (Path(__file__).with_name(name) for name in ("recipes.toml", "ablations.toml"))
 NO_OPTION = {"report", "like"}  # what a recipe leaves open or is to show, and which one it departs from
@@ -132,8 +132,8 @@ def make_optimizer(args, model, device):
     how |= {"filter_bias_and_bn": not args.decay_all} | given
     try:
         optimizer = create_optimizer_v2(model, args.opt, args.lr, args.weight_decay, args.momentum, **how)
-    except (TypeError, ValueError) as error:
-        sys.exit(f"--opt {args.opt} --opt-args {args.opt_args}: {error}")
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:  # some need CUDA or a package
+        sys.exit(f"--opt {args.opt} --opt-args {args.opt_args}: {first_line(error)}")
     dropped = given.keys() - optimizer.defaults.keys() - signature(create_optimizer_v2).parameters.keys()
     if dropped:  # by timm, without a word
         sys.exit(f"--opt-args {args.opt_args}: {args.opt} takes no {', '.join(sorted(dropped))}; leave it out")
@@ -200,6 +200,11 @@ class Schedule:
             self.scheduler.step(*([entry[self.watch]] if self.watch else []))
 
 
+def data_of(args):
+    """Return the images that a run sees, as its log has them."""
+    return "fake" if args.data == "fake" else "CIFAR-10"
+
+
 def describe_run(args, accelerator, model):
     """What a reader of the log needs to judge its figures; the network is as it starts."""
     failed, commit = subprocess.getstatusoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty")
@@ -211,7 +216,7 @@ def describe_run(args, accelerator, model):
         "params": sum(p.numel() for p in model.parameters()),
         "start_sha256": run_folder.sha256_of(model.state_dict()) if trained.loads_weights(args) else None,
         "args": {name: value for name, value in vars(args).items() if name not in NOT_THE_RECIPE},
-        "data": "fake" if args.data == "fake" else "CIFAR-10",
+        "data": data_of(args),
         "hardware": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads each",
         "versions": {"torch": str(torch.__version__), "timm": timm.__version__, "budgetnets": budgetnets.__version__},
         "commit": None if failed else commit,

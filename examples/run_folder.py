@@ -16,21 +16,38 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 import budgetnets
+from budgetnets.checks import first_line
 
 SECONDS_BETWEEN_CURVES = 30
+RESULTS = ("config.json", "log.json", "model.safetensors", "checkpoint.pt")  # what shows that a folder holds a run
 GO_ON = "make room, then go on after the last whole epoch with --resume"
 
 
 @contextlib.contextmanager
-def claimed(folder, resume, sign="checkpoint.pt"):
-    """Hold the folder; exit where another process does, or where the file `sign` shows a run that is not to be resumed.
+def claimed(folder, resume, state="checkpoint.pt"):
+    """Hold the folder; exit where another process does, or where it holds a run that is not to be resumed, or cannot.
 
     The system frees the claim of a process that ends, however it ends, so that a killed run can be resumed.
+
+    Args:
+        folder: of the run.
+        resume: whether a run in it is gone on with.
+        state: the file that it would be gone on from.
     """
     with held(folder):
-        if (Path(folder) / sign).exists() and not resume:
-            sys.exit(f"--out {folder} already holds a run; go on with it (--resume) or choose another folder")
+        if not resume:
+            refuse_used(folder, (*RESULTS, state), "go on with it (--resume) or choose another folder")
+        log = Path(folder) / "log.json"
+        if not (Path(folder) / state).exists() and log.exists() and len(json.loads(log.read_text())["epochs"]) > 1:
+            sys.exit(f"--out {folder} holds a run without the {state} to go on from; choose another folder")
         yield
+
+
+def refuse_used(folder, names=RESULTS, remedy="choose another folder"):
+    """Exit where the folder has one of the files that show a run."""
+    found = [name for name in dict.fromkeys(names) if (Path(folder) / name).exists()]
+    if found:
+        sys.exit(f"--out {folder} already holds a run ({', '.join(found)}); {remedy}")
 
 
 @contextlib.contextmanager
@@ -110,6 +127,14 @@ def write_network(folder, state, config, remedy=GO_ON):
     write(folder / "model.safetensors", lambda path: path.write_bytes(as_file(state)), remedy)
 
 
+def read_checkpoint(path):
+    """Return what save_run wrote; exit where that is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise anything on damaged bytes, mostly without naming the file
+        sys.exit(f"{path} cannot be read ({first_line(error)}); put back a copy of it, or start anew in another folder")
+
+
 def refuse_changed(folder, log, now):
     """Exit where a run would go on under other options than its own, or on noise images in place of real ones."""
     changed = [name for name, value in now["args"].items() if log["args"].get(name) != value]
@@ -122,7 +147,8 @@ def continued(log, now):
     """Return a run's log, with what is no longer as it was when it started: it holds for the epochs to come."""
     changed = {key: now[key] for key in ("hardware", "versions", "commit", "compiled") if now[key] != log[key]}
     if changed:
-        log.setdefault("continued", []).append({"after_epoch": len(log["epochs"]), **changed})
+        done = {"after_epoch": len(log["epochs"])} if "epochs" in log else {"after_rows": len(log["rows"])}
+        log.setdefault("continued", []).append(done | changed)
     return log
 
 

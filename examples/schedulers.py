@@ -47,6 +47,7 @@ def finished(folder, args):
     if len(log.get("epochs", [])) < args.epochs or "test_top1" not in log:
         return None
     changed = [name for name, value in log["args"].items() if getattr(args, name) != value]
+    changed += ["data"] if log["data"] != recipes.data_of(args) else []
     if changed:
         sys.exit(f"{folder} was run with another {', '.join(changed)}; give the options unchanged or another --out")
     return log
@@ -68,7 +69,7 @@ def compared(argv):
     last = log["epochs"][-1]
     figures = {"holdout_top1": last["eval_top1"], "test_top1": log["test_top1"], "train_loss": last["train_loss"]}
     row |= {"commit": log["commit"]}  # which may change where the comparison goes on after a stop
-    return row | figures, {key: log[key] for key in ("model", "params", "hardware", "versions")}
+    return row | figures, {key: log[key] for key in ("model", "params", "data", "hardware", "versions")}
 
 
 def main(argv=None):

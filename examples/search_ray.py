@@ -39,6 +39,7 @@ import budgetnets
 
 STATE = "state.pt"
 REMEDY = "make room, and give the same command again"
+OWN = ("model", "model_args", "data", "out", "epochs", "holdout", "test", "ema", "fast", "cpu")  # set by this script
 USED = {  # of train.py's options; the rest would change nothing
     *("data", "out", "seed", "epochs", "batch_size", "opt", "opt_args", "decay_all", "lr", "momentum", "weight_decay"),
     *("sched", "sched_args", "warmup", "smoothing", "crop", "pad", "flip", "rotate", "translate", "jitter"),
@@ -47,7 +48,15 @@ USED = {  # of train.py's options; the rest would change nothing
 
 
 def trial(config):
-    """Train one candidate, reporting after each epoch; go on from the trial's checkpoint where it has one."""
+    """Train one candidate; what ends a script must not end the worker, which Ray would take for a machine gone away."""
+    try:
+        train_candidate(config)
+    except SystemExit as stop:
+        raise RuntimeError(str(stop)) from None
+
+
+def train_candidate(config):
+    """Report after each epoch; go on from the trial's checkpoint where it has one."""
     args = train.parse_args(config["options"])
     torch.set_num_threads(config["threads"])
     accelerator = Accelerator(mixed_precision=args.precision, cpu=args.cpu)
@@ -120,18 +129,28 @@ def parse_args():
         parser.error("--candidates, --cpus and --workers must be 1 or more")
     if not 0 <= args.gpus < math.inf:
         parser.error(f"--gpus {args.gpus} is out of range; use 0 or more")
-    # A wrong option is refused before Ray starts.
-    training = train.parse_args([*train_options(args), "--model", "budget_resnet"])
+    # A wrong option, or a folder without the images, is refused before Ray starts.
+    own, training = (train.parse_args(options) for options in (own_options(args), train_options(args)))
+    taken = [f"--{name.replace('_', '-')}" for name in OWN if getattr(own, name) != getattr(training, name)]
+    if taken:
+        parser.error(f"{', '.join(taken)} after --: the search sets it itself; leave it out there")
     recipes.refuse_unused(parser, training, train.defaults() | {"ema": 0.0, "model": "budget_resnet"}, USED)
+    if not args.address:  # else they may lie on the cluster's machines alone
+        cifar.split_images(training, processes=1)
     return args
 
 
 def train_options(args):
     """Return the options of train.py that all candidates share."""
+    return [*own_options(args), *args.train_options]
+
+
+def own_options(args):
+    """Return those of them that the search sets."""
     data = args.data if args.data == "fake" else str(Path(args.data).resolve())  # trials run in folders of their own
     own = ["--data", data, "--epochs", str(args.epochs), "--holdout", str(args.holdout), "--out", str(args.out)]
-    own += ["--test", "never", "--ema", "0", "--fast", *([] if args.gpus else ["--cpu"])]
-    return [*own, *args.train_options]
+    own += ["--model", "budget_resnet", "--test", "never", "--ema", "0", "--fast"]
+    return [*own, *([] if args.gpus else ["--cpu"])]
 
 
 def make_tuner(args, out):
@@ -195,7 +214,8 @@ def main():
         costs = f"{row['params']:>12,} {row['macs'] / 1e6:>12,.1f}"
         print(f"{costs} {row['epochs']:>7} {row['top1']:>8.2f}  {letters}")
     ray.shutdown()
+    return int(any(row["top1"] is None for row in found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

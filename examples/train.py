@@ -158,7 +158,7 @@ def train(args, accelerator):
         backward = sam.sharpness_aware(backward, raw, args.sam or args.asam, adaptive=bool(args.asam))
 
     if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        saved = run_folder.read_checkpoint(checkpoint)
         run_folder.refuse_changed(out, saved["log"], log)
         for name, part in parts.items():
             part.load_state_dict(saved[name])
@@ -201,6 +201,7 @@ def train(args, accelerator):
             if ema:
                 ema.update(raw, step=step)
             totals += torch.stack([(logits.argmax(1) == labels).sum(), loss * len(labels)])
+        numerics.share_statistics(accelerator, {raw, result})
         seen, hits, loss_sum = accelerator.reduce(torch.cat([totals.new_tensor([seen]), totals])).tolist()
         entry = {"epoch": epoch, "size": size, "lr": optimizer.param_groups[0]["lr"], "train_loss": loss_sum / seen}
         entry |= {"train_top1": 100 * hits / seen, "train_seconds": round(time.perf_counter() - started, 1)}
@@ -216,8 +217,8 @@ def train(args, accelerator):
                 best = {"top1": entry["eval_top1"], "epoch": epoch, "state": state}
         schedule.after_epoch(entry)
         log["epochs"].append(entry)
-        accelerator.print(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
         save_run(out, parts, config, log, best)
+        accelerator.print(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
 
     # The end: where there is a hold-out, only now is the test set looked at; --test every changes nothing by it.
     if args.holdout or args.keep_best:

@@ -81,6 +81,14 @@ def test_what_has_no_mean_is_refused_and_nothing_is_written(second, said, runs, 
     assert not (tmp_path / "out" / "log.json").exists()
 
 
+def test_no_training_writes_over_a_mean(runs, tmp_path):
+    averaged(*runs, "--out", tmp_path / "both")
+    with pytest.raises(SystemExit, match="already holds a run"):
+        run(tmp_path / "both", TINY, "--epochs 1 --seed 5")
+    with pytest.raises(SystemExit, match="already holds a run"):
+        averaged(*runs, "--out", tmp_path / "both")
+
+
 def test_the_last_must_have_a_log(tmp_path):
     with pytest.raises(SystemExit, match=r"resnet9_cifar has no log.json; the last must be the folder of a run"):
         averaged("seresnet20_cifar", "resnet9_cifar", "--out", tmp_path / "out")

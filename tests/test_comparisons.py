@@ -59,8 +59,11 @@ def test_pruning_goes_on_after_the_last_share_and_refuses_other_options(tmp_path
     assert both["rows"][0] == first["rows"][0]
     pruning.main(words(PRUNE, "--shares 0.5 0.9 --out", tmp_path / "whole"))
     assert json.loads((tmp_path / "whole" / "pruning.json").read_text())["rows"] == both["rows"]
-    with pytest.raises(SystemExit, match="the options differ"):
+    with pytest.raises(SystemExit, match="lr differ from the run's own"):
         pruning.main(words(PRUNE, "--lr 0.5 --resume --out", tmp_path / "run"))
+    (tmp_path / "run" / "pruning.json").write_text(json.dumps(both | {"data": "CIFAR-10"}))
+    with pytest.raises(SystemExit, match="data differ from the run's own"):
+        pruning.main(words(PRUNE, "--shares 0.5 0.9 --resume --out", tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +135,10 @@ def test_each_schedulers_run_is_a_row_and_a_repetition_trains_nothing_anew(tmp_p
     assert json.loads((tmp_path / "schedulers.json").read_text()) == result
     with pytest.raises(SystemExit, match="was run with another lr"):
         schedulers.main([*options, "--lr", "0.2"])
+    path = tmp_path / "StepLR" / "log.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "CIFAR-10"}))
+    with pytest.raises(SystemExit, match="StepLR was run with another data"):
+        schedulers.main(options)
 
 
 def test_a_comparison_that_was_stopped_goes_on_with_the_run_it_was_in(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import time
 
 import numpy as np
@@ -131,7 +132,8 @@ def test_a_network_of_one_channel_learns_from_grey_images(two_classes, tmp_path)
 
 def broken_folders(root):
     """Return faulty folders, each with what finetune.py must say of it."""
-    for name in ("missing class", "one class", "damaged", "unequal/train", "unequal/val"):
+    sets = ("unequal/train", "unequal/val", "two sets/train", "two sets/test")
+    for name in ("missing class", "one class", "damaged", *sets):
         paint(root / name, "a", (200, 0, 0), seed=0, count=2)
     (root / "missing class" / "b").mkdir()
     paint(root / "damaged", "b", (0, 0, 200), seed=0, count=2)
@@ -146,6 +148,7 @@ def broken_folders(root):
         "one class": "one class, 'a'",
         "damaged": f"{damaged} cannot be read as an image",
         "unequal": "only in train",
+        "two sets": "test, train, with folders in them; two sets of the same classes are named train and val",
     }
 
 
@@ -156,6 +159,28 @@ def test_finetuning_says_what_is_wrong_with_a_folder(tmp_path):
     for folder, process in processes.items():
         assert expected[folder] in refused(process), folder
     assert not (tmp_path / "run").exists()
+
+
+def test_finetuning_takes_every_kind_of_picture_and_says_what_it_leaves_out(two_classes, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(two_classes, folder)
+    for kind in ("gif", "webp", "tif"):
+        Image.new("RGB", (20, 20), "red").save(folder / "red" / f"another.{kind}")
+    (folder / "red" / "notes.txt").write_text("not a picture")
+    options = ["--model", "budget_resnet", "--no-pretrained", *QUICK, "--epochs", 1]
+    said = finish(start("finetune.py", folder, "--out", tmp_path / "run", *options))[1]
+    assert "1 files are left out" in said
+    assert "notes.txt" in said
+    assert sum(read_log(tmp_path / "run")["images"]) == 2 * 40 + 3
+
+
+def test_finetuning_refuses_options_without_effect(two_classes, tmp_path):
+    decay = start("finetune.py", two_classes, "--out", tmp_path / "run", "--freeze", "--layer-decay", 0.5)
+    assert "--layer-decay 0.5 has no effect with --freeze" in refused(decay, status=2)
+    for part in ("train", "val"):
+        shutil.copytree(two_classes, tmp_path / "both" / part)
+    share = start("finetune.py", tmp_path / "both", "--out", tmp_path / "run", "--holdout", 0.3)
+    assert "--holdout 0.3 has no effect" in refused(share, status=2)
 
 
 def test_finetuning_refuses_an_unknown_model_and_a_folder_that_holds_a_run(tuned, two_classes, tmp_path):

@@ -89,7 +89,7 @@ def test_mixing_ends_where_asked_for(tmp_path, monkeypatch):
     seen = []
     mix = train.Mixup.__call__
     monkeypatch.setattr(train.Mixup, "__call__", lambda self, *batch: seen.append(mix(self, *batch)) or seen[-1])
-    run(tmp_path, TINY, "--epochs 4 --cutmix 1 --mix-until 0.5 --smoothing 0")
+    run(tmp_path, TINY, "--epochs 4 --mixup 1 --mix-until 0.5 --smoothing 0")
     mixed = [bool((targets.max(1).values < 1).any()) for _, targets in seen]
     assert mixed == [True] * 4 + [False] * 4
 

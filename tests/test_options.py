@@ -43,6 +43,8 @@ from training import BARE, TINY, run, stopped_before, train, usage_error, words
         ("--sizes abc", "--sizes abc is no list of <pixels>x<epochs>; write it as 16x6,24x19"),
         ("--sizes 16", "--sizes 16 is no list"),
         ("--sizes 0x1", "--sizes 0x1 is no list"),
+        ("--sizes 64x1", "--sizes 64x1 enlarges images of 32 pixels; use smaller ones"),
+        ("--opt adahessian", "--opt adahessian needs second derivatives"),
         ("--choose-on train", "use holdout or test"),
         ("--crop 32", "--crop 32 is out of range; use at most 31"),
         ("--translate 2", "--translate 2.0 is a share; use 0 to 1"),
@@ -68,7 +70,11 @@ def test_options_that_do_not_fit_are_refused_with_the_remedy(capsys, options, sa
         ("""--opt-args '{"foo": 1}'""", "foo"),
         ("""--opt-args '{"eps": 1}'""", "nesterov takes no eps"),
         ("--holdout 64", "--holdout 64 leaves none of the 64 training images"),
-        ("--auto-augment foo", "--auto-augment foo is nothing that timm reads"),
+        ("--opt fusedadam", "--opt fusedadam --opt-args {}: "),
+        ("--auto-augment foo", "--auto-augment foo is nothing that timm can do"),
+        ("--auto-augment rand-mx", "'mx' is no letters and a number"),
+        ("--auto-augment rand-m6-mstdx", "'mstdx' is no letters and a number"),
+        ("--auto-augment rand-inc1", "--auto-augment rand-inc1 is nothing that timm can do"),
     ],
 )
 @pytest.mark.usefixtures("train_in_process")
@@ -77,6 +83,12 @@ def test_what_timm_does_not_know_is_refused_before_the_training(options, said, t
         train.main(words("--data fake --cpu --workers 0 --limit 64 --batch-size 32 --out", tmp_path, options))
     assert said in str(stopped.value)
     assert not (tmp_path / "log.json").exists()
+
+
+def test_a_run_that_sees_no_whole_image_is_noted(capsys):
+    for sizes, noted in (("16x1", False), ("16x1,24x1", True), ("16x9", True)):
+        train.parse_args(words("--epochs 2 --out nowhere --sizes", sizes))
+        assert (f"--sizes {sizes} leaves none of --epochs 2 at 32 pixels" in capsys.readouterr().err) == noted
 
 
 @pytest.mark.usefixtures("train_in_process")

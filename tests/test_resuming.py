@@ -8,7 +8,19 @@ import time
 
 import pytest
 import torch
-from training import BARE, TINY, assert_resumes_after, command, entries, read_log, recipes, run, train
+from training import (
+    BARE,
+    DROPOUT,
+    TINY,
+    assert_resumes_after,
+    assert_same_weights,
+    command,
+    entries,
+    read_log,
+    recipes,
+    run,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("train_in_process")
 TINY = f"{TINY} {BARE}"
@@ -67,6 +79,33 @@ def test_a_run_on_noise_says_so_and_one_on_real_images_does_not_go_on_with_noise
     torch.save(saved, tmp_path / "checkpoint.pt")
     with pytest.raises(SystemExit, match="data differ from the run's own"):
         run(tmp_path, TINY, "--epochs 1 --resume")
+
+
+@pytest.mark.parametrize("options", ["--mixup 0.4 --cutmix 1", DROPOUT], ids=["mixing", "dropout"])
+def test_the_number_of_processes_that_load_images_changes_no_number(options, tmp_path):
+    for workers in (0, 1):
+        run(tmp_path / str(workers), TINY, "--epochs 2", options, "--workers", workers)
+    assert_same_weights(tmp_path / "0", tmp_path / "1")
+
+
+def test_a_finished_run_is_not_written_over_where_its_checkpoint_is_gone(tmp_path):
+    run(tmp_path, TINY, "--epochs 2")
+    (tmp_path / "checkpoint.pt").unlink()
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(SystemExit, match=r"already holds a run \(config.json, log.json, model.safetensors\)"):
+        run(tmp_path, TINY, "--epochs 2 --seed 5")
+    with pytest.raises(SystemExit, match="holds a run without the checkpoint"):
+        run(tmp_path, TINY, "--epochs 2 --resume")
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", [0, 100, -100], ids=["empty", "cut short", "without its end"])
+def test_a_damaged_checkpoint_is_named(left, tmp_path):
+    run(tmp_path, TINY, "--epochs 1")
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(SystemExit, match=r"checkpoint.pt cannot be read \(.+\); put back a copy of it, or start anew"):
+        run(tmp_path, TINY, "--epochs 2 --resume")
 
 
 def test_a_run_goes_on_with_another_number_of_processes_that_load_images(tmp_path):

@@ -55,16 +55,34 @@ def knows_an_epoch(out):
         (("--candidates", 0), "must be 1 or more"),
         (("--workers", 0), "must be 1 or more"),
         (("--gpus", -1), "--gpus -1.0 is out of range"),
+        (("--", "--model", "resnet9_cifar", "--test", "every"), "--model, --test after --: the search sets it itself"),
+        (("--", "--no-fast"), "--fast after --: the search sets it itself"),
+        (("--", "--epochs", 3), "--epochs after --"),
+        (("--", "--mixup", 1), "--mixup: of no effect here"),
     ],
 )
 def test_what_ray_would_refuse_late_is_refused_at_once(options, said, monkeypatch, capsys):
+    assert refusal(monkeypatch, *TRAINING[:4], *options) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_images_that_are_too_few_are_told_before_ray_starts(monkeypatch):
+    assert "--holdout 5000 leaves none of the 512 training images" in refusal(monkeypatch, "--data", "fake")
+
+
+def refusal(monkeypatch, *options):
+    """What search_ray.py ends with as it reads its options."""
     search_ray = pytest.importorskip("search_ray", reason="pip install 'budgetnets[ray]'")
-    command = [SCRIPT, *SEARCH, "--out", "nowhere", *TRAINING[:4], *options, *TRAINING[6:]]
-    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    monkeypatch.setattr(sys, "argv", list(map(str, [SCRIPT, *SEARCH, "--out", "nowhere", *options])))
     with pytest.raises(SystemExit) as stopped:
         search_ray.parse_args()
-    assert stopped.value.code == 2
-    assert said in capsys.readouterr().err
+    return stopped.value.code
+
+
+def test_a_candidate_that_cannot_be_trained_fails_with_its_reason(monkeypatch):
+    search_ray = pytest.importorskip("search_ray", reason="pip install 'budgetnets[ray]'")
+    with pytest.raises(RuntimeError, match="--holdout 5000 leaves none of the 512 training images"):
+        search_ray.trial({"options": ["--data", "fake", "--holdout", "5000", "--fast", "--out", "x"], "threads": 1})
 
 
 def test_a_killed_search_goes_on_to_the_same_numbers(tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from scripts import refusal, refused, run, start
 from torchvision.datasets import FakeData
-from training import assert_same_weights, read_log
+from training import assert_same_weights, cifar, read_log, train
 
 import budgetnets
 from budgetnets.verification import read_test_set
@@ -250,6 +250,25 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, path):
     for entries in zip(*logs, strict=True):
         assert entries[0]["train_loss"] == pytest.approx(entries[1]["train_loss"], rel=1e-4)
         assert entries[0]["train_top1"] == entries[1]["train_top1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [[], ["--fast"]], ids=["usual", "fast"])
+def test_the_accuracy_that_two_processes_log_is_that_of_the_network_that_they_write(tmp_path, path):
+    """Each of them normalizes by images of its own while it trains."""
+    from accelerate import Accelerator
+
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    options = ["--epochs", 1, "--lr", 0.5, "--ema", 0, "--warmup", 0, *path]
+    run("train.py", *train_options(tmp_path / "run", *options), launcher=two)
+    logged = read_log(tmp_path / "run")["epochs"][-1]
+    arguments = list(map(str, train_options(tmp_path / "again", *options)))
+    args, accelerator = train.parse_args(arguments), Accelerator(cpu=True)
+    test = cifar.make_loaders(args, accelerator)[-1]
+    model = budgetnets.create(f"local-dir:{tmp_path / 'run'}", pretrained=True)
+    top1, loss = train.evaluate(model, test, accelerator)
+    assert logged["eval_top1"] == pytest.approx(top1, abs=1e-4)
+    assert logged["eval_loss"] == pytest.approx(loss, rel=1e-5)
 
 
 @pytest.mark.slow
