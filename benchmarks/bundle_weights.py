@@ -16,6 +16,7 @@ from pathlib import Path
 
 import timm
 import torch
+from arguments import file
 from safetensors.torch import load, load_file, save
 
 import budgetnets
@@ -43,9 +44,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the folder that examples/train.py wrote")
     parser.add_argument("--tag", required=True, help="<recipe>_c10")
     parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
-    parser.add_argument("--out", type=Path, help="write the weights there instead of into the package")
+    parser.add_argument("--out", type=file, help="write the weights there instead of into the package")
     args = parser.parse_args()
 
+    for needed in ("log.json", "model.safetensors", "curves.png"):
+        if not (args.run / needed).exists():
+            parser.error(f"{args.run} holds no {needed}; give the folder of a run that examples/train.py has finished")
     log = json.loads((args.run / "log.json").read_text())
     done, wanted = len(log["epochs"]), log["args"]["epochs"]
     if done < wanted:
@@ -59,7 +63,10 @@ def main() -> None:
             f"{args.run} was evaluated on {log['evaluated_on']} and its epoch chosen on {log['chosen_on']}; a "
             "published figure is that of the last epoch on the test images as they are"
         )
-    row = find_variant(log["model"])
+    try:
+        row = find_variant(log["model"])
+    except ValueError as error:  # budget_resnet with letters, or a network of timm's own
+        parser.error(f"{args.run} trained no variant ({error}); add its row to variants.py and train that")
     if log.get("start_sha256") or log.get("averaged"):
         parser.error(f"{args.run} did not start at random; the zoo's weights come from one training that did")
     reached = log["epochs"][-1]["eval_top1"]
@@ -77,12 +84,15 @@ def main() -> None:
         parser.error(f"the weights have {len(content):,} bytes; at most {MOST_BYTES:,} are bundled")
     model = timm.create_model(row.name).eval()
     model.load_state_dict(load(content))
-    images, labels = read_test_set(args.data)
+    try:
+        images, labels = read_test_set(args.data)
+    except FileNotFoundError as error:
+        parser.error(f"--data {args.data}: {error}")
     logits, mirrored = (predict(model, x, weights.mean, weights.std) for x in (images, images.flip(3)))
     both = (logits, (logits + mirrored) / 2)
     top1, top1_flip = (round(100 * (x.argmax(1) == labels).double().mean().item(), 2) for x in both)
     LOGS.mkdir(exist_ok=True)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     log_path.write_text(json.dumps(log, indent=1) + "\n")
     shutil.copyfile(args.run / "curves.png", log_path.with_suffix(".png"))

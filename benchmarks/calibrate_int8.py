@@ -14,6 +14,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from arguments import trained
 from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
@@ -24,6 +25,7 @@ from budgetnets.variants import find_variant, find_weights
 from budgetnets.verification import read_test_set
 
 LARGEST_LOSS = 0.2  # points of top-1 on the test set
+TRAINING_IMAGES = 50_000
 
 
 def answers(graph, images) -> torch.Tensor:
@@ -35,23 +37,24 @@ def answers(graph, images) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="a variant, with or without its weights' tag")
+    parser.add_argument("name", type=trained, help="a variant, with or without its weights' tag")
     parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
     parser.add_argument("--float-nodes", nargs="*", default=[], help="nodes to leave in fp32, such as conv0 add2")
     parser.add_argument("--images", type=int, default=512, help="training images that give the ranges [512]")
     args = parser.parse_args()
-    if args.images < 1:
-        parser.error(f"--images {args.images} gives no ranges; use 1 or more, such as 512 or 2048")
+    if not 1 <= args.images <= TRAINING_IMAGES:
+        parser.error(f"--images {args.images} is out of range; use 1 to {TRAINING_IMAGES:,}, such as 512 or 2048")
     row, weights = find_variant(args.name), find_weights(args.name)
-    if weights is None:
-        parser.error(f"{row.name} has no trained weights")
+    try:
+        images, labels = read_test_set(args.data)  # before the export, which takes half a minute
+    except FileNotFoundError as error:
+        parser.error(f"--data {args.data}: {error}")
     net = WithNormalization(budgetnets.create(f"{row.name}.{weights.tag}", pretrained=True), normalize=True)
     fp32 = export_graph(net, dynamic_batch=True)
 
     train = torch.from_numpy(CIFAR10(args.data, train=True).data[: args.images]).permute(0, 3, 1, 2).contiguous()
     ranges = measure_ranges(fp32, train)
     int8 = quantize(fp32, ranges, args.float_nodes)
-    images, labels = read_test_set(args.data)
     exact, quantized = answers(fp32, images), answers(int8, images)
     top1_fp32, top1 = (100 * (found == labels).double().mean().item() for found in (exact, quantized))
     agreement = 100 * (exact == quantized).double().mean().item()

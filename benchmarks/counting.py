@@ -10,10 +10,10 @@ import argparse
 import random
 import statistics
 import time
-from pathlib import Path
 
 import results
 import torch
+from arguments import folder
 from spreads import paired
 from tqdm import tqdm
 
@@ -55,7 +55,7 @@ def microseconds(count, specs: list[ResNetSpec]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--specs", type=int, default=100_000)
-    parser.add_argument("--out", type=Path, default=results.FOLDER)
+    parser.add_argument("--out", type=folder, default=results.FOLDER)
     args = parser.parse_args()
     if args.specs < BLOCKS * BUILT:
         parser.error(f"--specs {args.specs} is too few; use {BLOCKS * BUILT} or more")

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from arguments import at_least, file
 from results import FOLDER
 from scipy.stats import kendalltau
 from sklearn.linear_model import BayesianRidge
@@ -160,8 +161,8 @@ def predictor_of(table: dict, repeats: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=FOLDER / "predictor_runs.json", help="predictor_runs.py's table")
-    parser.add_argument("--out", type=Path, default=PACKAGED, help="the package's own file, unless given")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help=f"of the cross-validation [{REPEATS}]")
+    parser.add_argument("--out", type=file, default=PACKAGED, help="the package's own file, unless given")
+    parser.add_argument("--repeats", type=at_least(1), default=REPEATS, help=f"of the cross-validation [{REPEATS}]")
     args = parser.parse_args()
     if not args.runs.exists():
         sys.exit(f"--runs {args.runs} is missing; benchmarks/predictor_runs.py writes it")
@@ -169,6 +170,7 @@ def main() -> None:
     if table["data"] == "fake" and args.out == PACKAGED:
         sys.exit(f"--runs {args.runs} was trained on noise, which says nothing; give another --out to try the script")
     found = predictor_of(table, args.repeats)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     beside = args.out.with_name(args.out.name + ".tmp")
     beside.write_text(json.dumps(found, indent=1) + "\n")
     os.replace(beside, args.out)

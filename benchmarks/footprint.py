@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import results
+from arguments import at_least, folder, variant
 from spreads import spread
 from tqdm import tqdm
 
@@ -76,17 +77,18 @@ def measure(path: Path, batch: int, rounds: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", default=[row.name for row in VARIANTS.values() if row.in_budget])
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 64])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=results.FOLDER)
+    in_budget = [row.name for row in VARIANTS.values() if row.in_budget]
+    parser.add_argument("--models", type=variant, nargs="+", default=in_budget)
+    parser.add_argument("--batches", type=at_least(1), nargs="+", default=[1, 64])
+    parser.add_argument("--rounds", type=at_least(1), default=15)
+    parser.add_argument("--out", type=folder, default=results.FOLDER)
     args = parser.parse_args()
     rows = []
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as exported:
         for name in (bar := tqdm(args.models, leave=False)):
             for precision in ("fp32", "int8"):
                 bar.set_description(f"{name}, {precision}")
-                path = Path(folder) / f"{name}-{precision}.onnx"
+                path = Path(exported) / f"{name}-{precision}.onnx"
                 export(name, precision == "int8", path)
                 runs = [measure(path, batch, args.rounds) for batch in args.batches]
                 about = {"network": name, "precision": precision, "weights": tag_of(name)}

@@ -11,6 +11,7 @@ docs/make_tables.py` takes them into the documentation.
 """
 
 import argparse
+import importlib.util
 import time
 import tomllib
 from collections.abc import Callable
@@ -24,6 +25,7 @@ import openvino
 import results
 import timm
 import torch
+from arguments import at_least, folder, one_of, variant
 from footprint import export
 from spreads import paired, spread
 from tqdm import tqdm
@@ -155,30 +157,34 @@ def row(name: str, times: list[float], reference: list[float], batch: int, threa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     trained = [name.name for name in VARIANTS.values() if name.weights] or ["resnet9_cifar"]
-    parser.add_argument("--models", nargs="*", default=trained, help=f"variants {trained}")
-    parser.add_argument("--peers", nargs="*", default=[*MEASURED_PEERS, *TIMM, PLAIN])
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 64])
-    parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, torch.get_num_threads()}))
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--out", type=Path, default=results.FOLDER)
+    parser.add_argument("--models", type=variant, nargs="*", default=trained, help=f"variants {trained}")
+    known = one_of(["", *PEERS, *TIMM, *VARIANTS])  # '': none
+    parser.add_argument("--peers", type=known, nargs="*", default=[*MEASURED_PEERS, *TIMM, PLAIN])
+    parser.add_argument("--batches", type=at_least(1), nargs="+", default=[1, 64])
+    parser.add_argument("--threads", type=at_least(1), nargs="+", default=sorted({1, torch.get_num_threads()}))
+    parser.add_argument("--rounds", type=at_least(1), default=11)
+    parser.add_argument("--out", type=folder, default=results.FOLDER)
     args = parser.parse_args()
     names = ["resnet9_cifar", *(name for name in args.models if name != "resnet9_cifar")]
     peers = [name for name in args.peers if name]
+    theirs = [name for name in peers if name in PEERS]
+    if theirs and importlib.util.find_spec("pytorchcv") is None:
+        parser.error(f"--peers {' '.join(theirs)}: pytorchcv builds them; pip install pytorchcv, or leave them out")
     rows, files = [], {}
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as exported:
         for threads in args.threads:
             torch.set_num_threads(threads)
             runners, sizes = {}, {}
             for name in tqdm(names, f"preparing, {threads} threads", leave=False):
-                runners |= ours(name, Path(folder), threads)
+                runners |= ours(name, Path(exported), threads)
                 sizes[name] = VARIANTS[name].params
             for name in tqdm(peers, "preparing peers", leave=False):
-                found, sizes[name] = peer(name, Path(folder), threads)
+                found, sizes[name] = peer(name, Path(exported), threads)
                 runners |= found
             for batch in args.batches:
                 found = measure(runners, batch, args.rounds)
                 rows += [row(name, times, found[REFERENCE], batch, threads, sizes) for name, times in found.items()]
-        files = {path.name: path.stat().st_size for path in sorted(Path(folder).glob("*.onnx"))}
+        files = {path.name: path.stat().st_size for path in sorted(Path(exported).glob("*.onnx"))}
     result = {"reference": REFERENCE, "rounds": args.rounds, "files": files, "rows": rows}
     path = results.save("latency", result, args.out)
     for entry in rows:

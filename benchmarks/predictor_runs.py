@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from arguments import at_least, file
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -171,13 +172,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="folder with CIFAR-10; 'fake': noise, to try the script")
     parser.add_argument("--count", type=int, default=72, help="networks [72]; a few are trained three times")
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/M", help="only each M-th run, from the I-th")
-    parser.add_argument("--out", type=Path, required=True, help="the table, which grows by a row for each run")
+    parser.add_argument("--out", type=file, required=True, help="the table, which grows by a row for each run")
     parser.add_argument("--macs", type=float, nargs=2, default=(2e6, 40e6), help="least and most multiply-adds")
-    parser.add_argument("--images", type=int, default=10_000, help="to train on [10000]")
-    parser.add_argument("--holdout", type=int, default=5_000, help="others, to evaluate on [5000]")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--images", type=at_least(1), default=10_000, help="to train on [10000]")
+    parser.add_argument("--holdout", type=at_least(1), default=5_000, help="others, to evaluate on [5000]")
+    parser.add_argument("--epochs", type=at_least(1), default=4)
+    parser.add_argument("--batch-size", type=at_least(1), default=128)
+    parser.add_argument("--threads", type=at_least(1), default=1, help="of torch")
     parser.add_argument("--list", action="store_true", help="print the runs and train nothing")
     args = parser.parse_args()
     if args.count < 1 or not 0 < args.macs[0] < args.macs[1] < math.inf:

@@ -11,9 +11,9 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import results
+from arguments import at_least, folder, trained
 from spreads import spread
 from tqdm import tqdm
 
@@ -38,18 +38,23 @@ print(json.dumps([1000 * (timm_imported - started), 1000 * (imported - timm_impo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    trained = [row.name for row in VARIANTS.values() if row.weights]
-    parser.add_argument("--models", nargs="*", default=trained, help=f"variants with weights {trained}")
-    parser.add_argument("--creations", type=int, default=10, help="in each process, the first of them cold [10]")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=results.FOLDER)
+    known = [row.name for row in VARIANTS.values() if row.weights]
+    parser.add_argument("--models", type=trained, nargs="+", default=known, help=f"variants with weights {known}")
+    parser.add_argument(
+        "--creations", type=at_least(2), default=10, help="in each process, the first of them cold [10]"
+    )
+    parser.add_argument("--rounds", type=at_least(1), default=7)
+    parser.add_argument("--out", type=folder, default=results.FOLDER)
     args = parser.parse_args()
     rows = []
     for name in args.models:
         found = []
         for _ in tqdm(range(args.rounds), name, leave=False):
             command = [sys.executable, "-c", RUN, name, str(args.creations)]
-            found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(f"{name}: {done.stderr}")
+            found.append(json.loads(done.stdout))
         imports_timm, imports_ours, creations = zip(*found, strict=True)
         rows.append(
             {

@@ -11,19 +11,25 @@ What follows `--` goes to examples/train.py. Needs `pip install "budgetnets[trai
 import argparse
 import json
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from arguments import at_least, folder
 from tqdm import tqdm
 
 import budgetnets
 from budgetnets.variants import find_variant, find_weights
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+import recipes
+import run_folder
 import train
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -49,6 +55,23 @@ class Run:
     def done(self) -> int:
         """Epochs so far."""
         return len(self.log()["epochs"])
+
+    def finished(self) -> bool:
+        """Whether it has all its epochs, or its own --early-stop has ended it."""
+        log = self.log()
+        return len(log["epochs"]) == self.epochs or (bool(log["epochs"]) and run_folder.stopped_early(log))
+
+    def refuse_changed(self) -> None:
+        """Exit where the folder holds a run under other options or data, as train.py does where it goes on with one."""
+        args = train.parse_args(self.options)
+        recipe = {name: value for name, value in vars(args).items() if name not in recipes.NOT_THE_RECIPE}
+        log = self.log()
+        if log["epochs"]:
+            now = {"args": recipe, "data": recipes.data_of(args)}
+            try:
+                run_folder.refuse_changed(self.folder, log, now)
+            except SystemExit as refused:
+                sys.exit(f"{refused}, or another --out")
 
     def start(self) -> subprocess.Popen:
         with self.printed.open("a") as printed:
@@ -90,14 +113,29 @@ def planned(names: list[str], seeds: list[int], times: float, out: Path, data: s
     return runs
 
 
+@contextmanager
+def sigterm_noted() -> Iterator[list[int]]:
+    """Give a list that SIGTERM gets into, in place of ending this at once: a training may just be starting."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def train_all(runs: list[Run], at_once: int) -> list[Run]:
-    """Train, and return the runs that failed; those that are finished already are left alone."""
+    """Train, and return the runs that failed; those that are finished already are left alone.
+
+    Exits with 143, as by SIGTERM, once that has come and the trainings have ended.
+    """
     seen = {run: run.done() for run in runs}
-    waiting, going, failed = [run for run in runs if seen[run] < run.epochs], {}, []
-    with tqdm(total=sum(run.epochs for run in runs), initial=sum(seen.values()), unit="epoch") as bar:
+    waiting, going, failed = [run for run in runs if not run.finished()], {}, []
+    bar = tqdm(total=sum(run.epochs for run in runs), initial=sum(seen.values()), unit="epoch")
+    with bar, sigterm_noted() as stopped:
         try:
-            while waiting or going:
-                while waiting and len(going) < at_once:
+            while (waiting or going) and not stopped:
+                while waiting and len(going) < at_once and not stopped:
                     run = waiting.pop(0)
                     going[run] = run.start()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -108,9 +146,14 @@ def train_all(runs: list[Run], at_once: int) -> list[Run]:
                     if process.poll() is not None:
                         del going[run]
                         failed += [run] if process.returncode else []
-        finally:  # whatever ends this ends the trainings, which go on from their last epoch
+        finally:  # whatever ends this, but SIGKILL, ends the trainings, which go on from their last epoch
             for process in going.values():
                 process.terminate()
+            for process in going.values():
+                process.wait()
+    if stopped:
+        print("stopped by SIGTERM; the same command goes on", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     return failed
 
 
@@ -118,7 +161,7 @@ def summary(runs: list[Run]) -> str:
     """A line for each network: its last epochs' accuracy, with mean and spread over the seeds."""
     lines = []
     for name in dict.fromkeys(run.name for run in runs):
-        logs = [run.log() for run in runs if run.name == name and run.done() == run.epochs]
+        logs = [run.log() for run in runs if run.name == name and run.finished()]
         reached = [log["epochs"][-1]["eval_top1"] for log in logs]
         seconds = sum(epoch["train_seconds"] for log in logs for epoch in log["epochs"])
         spread = "one seed"
@@ -134,21 +177,21 @@ def main() -> None:
     trained = budgetnets.list_models(pretrained=True)
     parser.add_argument("names", nargs="*", default=trained, help="variants that have weights; all of them")
     parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
-    parser.add_argument("--out", type=Path, required=True, help="the folder for all runs' folders")
-    parser.add_argument("--at-once", type=int, default=1, help="trainings at a time [1]")
+    parser.add_argument("--out", type=folder, required=True, help="the folder for all runs' folders")
+    parser.add_argument("--at-once", type=at_least(1), default=1, help="trainings at a time [1]")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--times", type=float, default=1.0, help="the epochs of a card by this number [1]")
     words = sys.argv[1:]
     ours, more = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     args = parser.parse_args(ours)
-    if args.at_once < 1:
-        parser.error(f"--at-once {args.at_once} trains nothing; use 1 or more")
     if not 0 < args.times < float("inf"):
         parser.error(f"--times {args.times} is no number of times; use more than 0, such as 1 or 2")
     try:
         runs = planned(args.names, args.seeds, args.times, args.out, args.data, more)
     except ValueError as error:
         parser.error(str(error))
+    for run in runs:
+        run.refuse_changed()  # all, before one is trained; train.py would refuse only those that are to go on
     args.out.mkdir(parents=True, exist_ok=True)
     failed = train_all(runs, args.at_once)
     print(summary(runs))

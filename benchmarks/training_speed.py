@@ -21,6 +21,7 @@ from types import SimpleNamespace
 import results
 import torch
 import torch.nn.functional as F
+from arguments import at_least, folder, variant
 from spreads import paired, spread
 from timm.utils import ModelEmaV3
 from torchvision.datasets import CIFAR10
@@ -170,17 +171,18 @@ def in_turns(ways: dict[str, PlainLoop | FastPath], args: argparse.Namespace) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the folder that holds cifar-10-batches-py")
-    parser.add_argument("--model", default="resnet9_cifar")
+    parser.add_argument("--model", type=variant, default="resnet9_cifar")
     in_budget = [row.name for row in VARIANTS.values() if row.in_budget]
     parser.add_argument(
-        "--also", nargs="*", default=in_budget, metavar="NAME", help="other networks, timed in two ways"
+        "--also", type=variant, nargs="*", default=in_budget, metavar="NAME", help="other networks, timed in two ways"
     )
     parser.add_argument("--ways", nargs="*", metavar="NAME", help="of the fast path, as the table names them; all")
-    parser.add_argument("--batch-size", type=int, default=512 if torch.cuda.is_available() else 128)
-    parser.add_argument("--steps", type=int, default=50 if torch.cuda.is_available() else 4, help="of one measurement")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=2, help="of the plain loop's DataLoader")
-    parser.add_argument("--out", type=Path, default=results.FOLDER)
+    parser.add_argument("--batch-size", type=at_least(1), default=512 if torch.cuda.is_available() else 128)
+    steps = 50 if torch.cuda.is_available() else 4
+    parser.add_argument("--steps", type=at_least(1), default=steps, help="of one measurement")
+    parser.add_argument("--rounds", type=at_least(1), default=5)
+    parser.add_argument("--workers", type=at_least(0), default=2, help="of the plain loop's DataLoader")
+    parser.add_argument("--out", type=folder, default=results.FOLDER)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
@@ -190,6 +192,9 @@ def main() -> None:
         unknown = [name for name in args.ways if name not in kinds]
         if unknown or not args.ways:
             parser.error(f"--ways {unknown or 'without a name'}: this device has {', '.join(map(repr, kinds))}")
+        full = [name for name, (size, _) in kinds.items() if size == 32]
+        if not set(full) & set(args.ways):
+            parser.error(f"--ways {args.ways} has none at full size, of which the quickest is named; add {full[0]!r}")
         kinds = {name: kinds[name] for name in args.ways}
     batches = plain_batches(args.data, args.batch_size, args.workers)
 

@@ -1,9 +1,7 @@
 """Claims about what may become bundled weights: whole runs on all images that beat the report."""
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
@@ -11,10 +9,26 @@ from safetensors.torch import save_file
 import budgetnets
 
 pytest.importorskip("accelerate", reason="pip install 'budgetnets[train]'")
+import bundle_weights
 
 ARGS = {"epochs": 2, "holdout": 0, "limit": 0, "mean": "0.4914,0.4822,0.4465", "std": "0.2470,0.2435,0.2616"}
 BETTER = [{"eval_top1": 91.0}, {"eval_top1": 99.0}]
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "bundle_weights.py"
+
+
+@pytest.fixture
+def refusal(tmp_path, monkeypatch, capsys):
+    """Return what is said of a run that is refused, in a folder that is then as it was."""
+
+    def say(run):
+        words = [str(run), "--tag", "any_c10", "--data", str(tmp_path), "--out", str(tmp_path / "weights")]
+        monkeypatch.setattr(sys, "argv", ["bundle_weights.py", *words])
+        with pytest.raises(SystemExit) as exit_:
+            bundle_weights.main()
+        assert exit_.value.code == 2
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        return capsys.readouterr().err
+
+    return say
 
 
 @pytest.mark.parametrize(
@@ -33,30 +47,35 @@ SCRIPT = Path(__file__).parent.parent / "benchmarks" / "bundle_weights.py"
             "has --mean or --std of its own; the zoo's weights take (0.4914, 0.4822, 0.4465)",
         ),
         ({}, "reached 91.46 %, and the report 91.46 %; train it for longer"),
+        ({"model": "budget_resnet"}, "trained no variant (unknown variant 'budget_resnet'"),
     ],
 )
-def test_a_run_that_may_not_be_published_is_refused_before_anything_is_written(changes, said, tmp_path):
+def test_a_run_that_may_not_be_published_is_refused_before_anything_is_written(changes, said, tmp_path, refusal):
     log = {"model": "resnet34_deep8_alt_cifar", "evaluated_on": "test", "chosen_on": "nothing"}
     log["args"] = ARGS
     log["epochs"] = [{"eval_top1": 99.0}, {"eval_top1": 91.46}]
     run = tmp_path / "run"
     run.mkdir()
     (run / "log.json").write_text(json.dumps(log | changes))
-    command = [sys.executable, SCRIPT, run, "--tag", "any_c10", "--data", tmp_path, "--out", tmp_path / "weights"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    (run / "model.safetensors").touch()
+    (run / "curves.png").touch()
+    assert said in refusal(run)
 
 
-def test_a_folder_without_the_test_set_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("lacking", ["log.json", "model.safetensors", "curves.png"])
+def test_a_folder_that_is_no_whole_run_is_refused(lacking, tmp_path, refusal):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in {"log.json", "model.safetensors", "curves.png"} - {lacking}:
+        (run / name).touch()
+    assert f"{run} holds no {lacking}; give the folder of a run that" in refusal(run)
+
+
+def test_a_folder_without_the_test_set_leaves_nothing_behind(tmp_path, refusal):
     run = tmp_path / "run"
     run.mkdir()
     log = {"model": "resnet34_deep8_alt_cifar", "evaluated_on": "test", "chosen_on": "nothing"}
     (run / "log.json").write_text(json.dumps(log | {"args": ARGS, "epochs": BETTER}))
     save_file(budgetnets.create("resnet34_deep8_alt_cifar").state_dict(), run / "model.safetensors")
-    command = [sys.executable, SCRIPT, run, "--tag", "any_c10", "--data", tmp_path, "--out", tmp_path / "weights"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "cifar-10-python.tar.gz" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    (run / "curves.png").touch()
+    assert "cifar-10-python.tar.gz" in refusal(run)

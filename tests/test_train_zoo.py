@@ -1,8 +1,11 @@
 """The zoo's networks are trained again as their cards say, several at a time, and a stopped command goes on."""
 
 import json
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -99,12 +102,82 @@ def test_the_same_command_again_trains_only_what_is_missing(stand_ins):
     assert train_zoo.summary(runs) == "net: 91.00 %, sd 0.00, 2 seeds, 12 s"
 
 
+FEW = ["budgetnet_100k_cifar", "--times", "0.02"]
+
+
+def command(out, *words):
+    return ["train_zoo.py", *FEW, "--data", "fake", "--out", str(out), *words]
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The folder of a run that has all its epochs, of the command without more words."""
+    (run,) = train_zoo.planned(FEW[:1], [1], 0.02, tmp_path, "fake", [])
+    args = {k: v for k, v in vars(train.parse_args(run.options)).items() if k not in train_zoo.recipes.NOT_THE_RECIPE}
+    epochs = [{"epoch": i + 1, "eval_top1": 50.0, "train_seconds": 1.0} for i in range(run.epochs)]
+    run.folder.mkdir()
+    (run.folder / "log.json").write_text(json.dumps({"args": args, "data": "fake", "epochs": epochs}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--", "--lr", "0.01", "--weight-decay", "0.1"], "lr, weight_decay differ"),
+        (["--times", "0.01"], "epochs differ"),
+        (["--data", "/a folder"], "data differ"),
+    ],
+)
+def test_a_finished_run_of_another_command_is_neither_skipped_nor_shown(words, named, finished, monkeypatch):
+    monkeypatch.setattr(sys, "argv", command(finished, *words))
+    with pytest.raises(SystemExit, match=rf"budgetnet_100k_cifar\.seed1: {named} from .*, or another --out"):
+        train_zoo.main()
+
+
+@pytest.mark.parametrize("words", [[], ["--", "--workers", "3", "--cpu", "--compile-mode", "max-autotune"]])
+def test_a_finished_run_is_left_alone_on_another_machine_too(words, finished, stand_ins, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", command(finished, *words))
+    with pytest.raises(SystemExit) as exit_:
+        train_zoo.main()
+    assert exit_.value.code == 0
+    assert "budgetnet_100k_cifar: 50.00 %, one seed" in capsys.readouterr().out
+    assert not stand_ins.started
+
+
+def test_a_run_that_ended_itself_early_is_finished(tmp_path, stand_ins):
+    run = train_zoo.Run("net", tmp_path / "net.seed1", [], 9)
+    epochs = [{"epoch": i, "eval_top1": 50.0 - i, "train_seconds": 1.0} for i in (1, 2, 3)]
+    run.folder.mkdir()
+    (run.folder / "log.json").write_text(json.dumps({"args": {"early_stop": 2}, "epochs": epochs}))
+    assert train_zoo.train_all([run], at_once=1) == []
+    assert not stand_ins.started
+    assert train_zoo.summary([run]) == "net: 47.00 %, one seed, 3 s"
+
+
+def test_sigterm_ends_the_trainings_before_it_ends_the_command(stand_ins, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.STAND_IN", "import time; time.sleep(60)")
+    before = signal.getsignal(signal.SIGTERM)
+    runs = [stand_ins.make("net", seed) for seed in range(3)]
+
+    def send():
+        while len(stand_ins.started) < 2:
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=send).start()
+    with pytest.raises(SystemExit) as exit_:
+        train_zoo.train_all(runs, at_once=2)
+    assert exit_.value.code == 143
+    assert [process.returncode for process in stand_ins.started] == [-signal.SIGTERM] * 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["resnet18_cifar"], "resnet18_cifar has no weights yet, and so no recipe; use resnet9_cifar"),
         (["resnet9_cifer"], "unknown variant 'resnet9_cifer'; did you mean 'resnet9_cifar'?"),
-        (["--at-once", "0"], "--at-once 0 trains nothing; use 1 or more"),
+        (["--at-once", "0"], "--at-once: '0' does not fit; use a whole number, 1 or more"),
         (["--times", "0"], "--times 0.0 is no number of times; use more than 0, such as 1 or 2"),
         (["--", "--lr", "-1"], "--lr -1.0 is out of range"),
     ],
@@ -133,3 +206,4 @@ def test_a_network_is_trained_from_the_command_line_and_a_failure_is_told(tmp_pa
     changed = subprocess.run([*command, "--times", "0.03", *small], capture_output=True, text=True, timeout=300)
     assert changed.returncode == 1
     assert "differ from the run's own" in changed.stderr
+    assert "Traceback" not in changed.stderr
