@@ -38,6 +38,8 @@ def test_a_block_refuses_what_a_spec_refuses(block, options, error, message):
     [
         (lambda: make_skip(8, 16, 2, 2), ValueError, "kernel_size=2 is even"),
         (lambda: make_skip(8, 16, norm="bn"), ValueError, "norm='bn' is unknown"),
+        (lambda: make_skip(8, 8, norm="bn"), ValueError, "norm='bn' is unknown"),  # of an identity too
+        (lambda: make_skip("8", "8"), TypeError, "in_width='8' must be an integer"),
         (lambda: SqueezeExcite(8, 0), ValueError, "reduction=0 is out of range; use 1 to"),
         (lambda: SqueezeExcite(8, True), TypeError, "reduction=True must be an integer"),
         (lambda: SqueezeExcite(0), ValueError, "width=0 is out of range"),

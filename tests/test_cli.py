@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import budgetnets
+from budgetnets import cli
 from budgetnets.cli import CLOSED_PIPE, main
 from budgetnets.variants import VARIANTS
 
@@ -106,6 +107,15 @@ def test_without_an_output_it_ends_as_with_one():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_ctrl_c_ends_it_quietly(monkeypatch, capsys):
+    def stopped(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "card", stopped)
+    assert main(["card", "resnet9_cifar"]) == 130  # as a shell has it
+    assert capsys.readouterr() == ("", "")
+
+
 def test_card_prints_the_card(capsys):
     assert main(["card", "resnet24_sestem_cifar"]) == 0
     assert capsys.readouterr().out.strip() == str(budgetnets.card("resnet24_sestem_cifar"))
@@ -133,7 +143,8 @@ def test_count_takes_a_name_or_the_letters(capsys, arguments):
         (["count", "resnet18_cifar", "--max-params", "5000000"], "6,173,962 over max_params"),
         (["verify", "resnet50_cifar", "/nowhere"], "nothing to verify"),
         (["classify", "x.png", "--model", "resnet50_cifar"], "no trained weights"),
-        (["classify", "x.png", "--model", os.curdir], "is a folder, not a variant; for the network in it, write"),
+        (["classify", "x.png", "--model", os.curdir], "is a folder, not a variant; write 'local-dir:.'"),
+        (["latency", os.curdir], "is a folder, not a variant; write 'local-dir:.'"),
     ],
 )
 def test_what_cannot_be_done_exits_with_2_and_one_line(capsys, arguments, message):

@@ -112,6 +112,7 @@ def test_each_schedule_ends_at_less_than_half_of_its_highest_rate(name, epochs):
     assert rates[-1] < max(rates) / 2
 
 
+@pytest.mark.slow
 def test_each_schedulers_run_is_a_row_and_a_repetition_trains_nothing_anew(tmp_path, monkeypatch, capsys):
     options = words(COMPARE, "--out", tmp_path)
     schedulers.main(options)

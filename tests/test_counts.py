@@ -113,6 +113,8 @@ def test_memory_of_a_network_that_one_can_count_by_hand():
         ((2, 1), TypeError, "missing"),
         ((2.0, 1, 8), TypeError, "N=2.0"),
         ((), TypeError, "missing"),
+        ((build_resnet(1, 1, 4),), TypeError, "a BudgetResNet is no spec; give that of the network: model.spec"),
+        ((3, 1, 16, 3, 1, None, 7), TypeError, r"\(7,\) after the six letters: give N, B, C, F, K, P"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(arguments, error, message):
@@ -125,6 +127,8 @@ def test_counting_refuses_what_building_refuses():
         count_macs("resnet18_cifar", max_params=10_000_000)
     with pytest.raises(TypeError, match="did you mean 'num_classes'"):
         count_params(2, 1, 8, num_class=3)
+    with pytest.raises(TypeError, match="C given twice, by place and by name"):
+        count_params(3, 1, 16, C=16)
 
 
 @pytest.mark.parametrize("budget", [2_000_000, 2e6, np.int64(2_000_000), np.float32(2e6), np.float64(2e6)])

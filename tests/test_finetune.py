@@ -152,6 +152,7 @@ def broken_folders(root):
     }
 
 
+@pytest.mark.slow
 def test_finetuning_says_what_is_wrong_with_a_folder(tmp_path):
     expected = broken_folders(tmp_path)
     rest = ["--out", tmp_path / "run", "--model", "budget_resnet", "--no-pretrained", *QUICK]
@@ -240,6 +241,7 @@ def test_of_two_finetunings_into_one_folder_one_is_refused(two_classes, tmp_path
     assert [path.name for path in out.iterdir()] == [".lock"]
 
 
+@pytest.mark.slow
 def test_finetuning_by_several_processes_is_refused_on_a_cpu_too(two_classes, tmp_path):
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
     options = [two_classes, "--out", tmp_path / "run", "--epochs", 1]  # no --cpu, which is for where there is a GPU

@@ -53,6 +53,7 @@ def test_a_revision_is_the_one_asked_for(hub, tmp_path):
     assert ask(hub, tmp_path, *calls) == [2.0, 1.0, 1.0, 2.0]
 
 
+@pytest.mark.slow
 def test_what_is_cached_needs_no_hub(hub, tmp_path):
     local, untrained = call(local_files_only=True), {"name": "hf-hub:me/net"}
     (refused,) = ask(hub, tmp_path, local)
@@ -79,6 +80,7 @@ def test_config_and_weights_are_of_one_commit_though_the_branch_moves(hub, tmp_p
     assert ask(hub, tmp_path, call()) == [2.0]
 
 
+@pytest.mark.slow
 def test_a_private_network_needs_the_token_and_no_message_shows_it(hub, tmp_path):
     hub.repos["me/net"].token = "hf_right"
     assert ask(hub, tmp_path, call(), HF_TOKEN="hf_right") == [2.0]

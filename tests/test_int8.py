@@ -93,6 +93,7 @@ def test_openvino_gives_nearly_the_same_logits_from_an_int8_file(se, tmp_path):
     assert (found - expected).abs().max() <= 0.02 * expected.abs().max()  # it rounds elsewhere
 
 
+@pytest.mark.slow
 def test_calibration_comes_from_an_array_a_loader_or_a_folder_with_the_same_result(tmp_path):
     (tmp_path / "photos" / "a").mkdir(parents=True)
     for i, photo in enumerate(PHOTOS):

@@ -58,6 +58,7 @@ def test_a_file_is_measured_on_an_image_as_it_takes_it(options, tmp_path):
     path = export_onnx(small(), tmp_path / "net.onnx", **options).path
     assert measure_latency(path, rounds=1) > 0
     assert measure_latency(str(path), rounds=1) > 0
+    assert measure_latency(str(path.rename(tmp_path / "NET.ONNX")), rounds=1) > 0
 
 
 def test_networks_side_by_side_are_compared_with_the_first(file):

@@ -1,10 +1,12 @@
 """The network computes what the reports say, on images of any size, and says what it cannot take."""
 
+import numpy as np
 import pytest
 import timm
 import torch
 from family import specs
 from hypothesis import given, settings
+from PIL import Image
 from small_network import IMAGES, drop_path_rates, small
 from torch import nn
 
@@ -17,6 +19,7 @@ from budgetnets import (
     SqueezeExcite,
     build_resnet,
     make_skip,
+    optimize_for_inference,
 )
 
 
@@ -62,12 +65,19 @@ BAD_IMAGES = [
     (torch.zeros(3072), ValueError, "give .batch, 3, height, width."),
     (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), TypeError, "normalized floats"),
     (torch.zeros(2, 3, 32, 32, dtype=torch.int64), TypeError, "torch.int64"),
+    (np.zeros((2, 3, 32, 32), "float32"), TypeError, "are of type ndarray; give a tensor"),
+    (
+        Image.new("RGB", (32, 32)),
+        TypeError,
+        r"are of type Image; .* budgetnets.transforms\(name\)\(image\)",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("images", "error", "message"), BAD_IMAGES)
 def test_images_of_another_kind_get_a_clear_error(images, error, message):
-    for model in (small(), timm.create_model("budget_resnet", features_only=True, feature_cls="getter")):
+    features = timm.create_model("budget_resnet", features_only=True, feature_cls="getter")
+    for model in (small(), features, optimize_for_inference(small())):
         with pytest.raises(error, match=message):
             model(images)
 
@@ -175,3 +185,9 @@ def test_every_pool_works_with_every_grid(pool, p):
     assert model(IMAGES).shape == (2, 10)
     assert model.head.in_features == 8 * (8 // p) ** 2 * (2 if pool == "catavgmax" else 1)
     assert GridPool(2, pool)(torch.randn(1, 3, 8, 8)).shape[1] == GridPool(2, pool).feat_mult() * 3
+
+
+@pytest.mark.parametrize("spec", ["resnet9_cifar", {"N": 1, "B": 1, "C": 8}, None])
+def test_what_is_no_spec_is_answered_with_what_takes_it(spec):
+    with pytest.raises(TypeError, match=r"must be a ResNetSpec; budgetnets.create .* build_resnet .*from_dict"):
+        BudgetResNet(spec)

@@ -190,6 +190,12 @@ def test_loading_refuses_what_torch_would_cast_or_take(value, message):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize("state", [[1], None, "net.pth"])
+def test_what_is_no_state_dict_is_to_be_loaded_first(state):
+    with pytest.raises(TypeError, match=r"the state dict is a \w+; .* loaded first: safetensors.torch.load_file"):
+        small().load_state_dict(state)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_loading_takes_floats_of_other_widths(dtype):
     model, other = small(), small()

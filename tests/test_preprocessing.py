@@ -76,3 +76,9 @@ def test_a_mean_of_one_channel_is_taken_as_it_is():
 def test_no_picture_has_another_number_of_channels(in_chans):
     with pytest.raises(ValueError, match=f"takes {in_chans} channels, a picture has 1 or 3"):
         budgetnets.transforms(build_resnet(2, 1, 8, in_chans=in_chans))
+
+
+def test_timms_own_transform_takes_grey_pictures_for_a_network_of_one_channel():
+    model = build_resnet(2, 1, 8, in_chans=1)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    torch.testing.assert_close(transform(GREY.resize((32, 32))), budgetnets.transforms(model)(GREY.resize((32, 32))))

@@ -54,6 +54,32 @@ def test_a_custom_network_is_written_in_the_hubs_layout_and_comes_back_equal(tmp
         assert again.spec == model.spec
 
 
+OF_FIVE = {"mean": (0.1, 0.2, 0.3, 0.4, 0.5), "std": (0.5, 0.4, 0.3, 0.2, 0.1)}
+
+
+@pytest.mark.parametrize("own", [{}, OF_FIVE], ids=["none", "the owner's"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: build_resnet(2, 1, 8, in_chans=5),
+        lambda: budgetnets.create("budget_resnet", N=2, B=1, C=8, in_chans=5),
+        lambda: budgetnets.create("seresnet20_cifar", in_chans=5),
+    ],
+    ids=["built", "created", "variant"],
+)
+def test_mean_and_std_of_other_channels_than_a_pictures_are_their_owners_or_none(tmp_path, caplog, make, own):
+    model = make()
+    assert not {"mean", "std"} & model.pretrained_cfg.keys()
+    model.pretrained_cfg |= own
+    for create in (budgetnets.create, timm.create_model):
+        again = create(f"local-dir:{save_pretrained(model, tmp_path)}", pretrained=True)
+        assert {key: tuple(again.pretrained_cfg[key]) for key in ("mean", "std") if key in again.pretrained_cfg} == own
+        if not own:
+            with pytest.raises(ValueError, match="needs mean and std of the network's 5 channels"):
+                budgetnets.export_onnx(again, tmp_path / "net.onnx")
+    assert not caplog.records
+
+
 def pruned(model):
     model.prune_intermediate_layers([2])
     return model
@@ -186,6 +212,23 @@ def test_what_would_not_come_back_is_refused_and_nothing_is_written(tmp_path, ho
     with pytest.raises(WeightsMismatch, match=f"nothing was written; .*without layers changed by hand.*{message}"):
         save_pretrained(changed_by_hand(how), tmp_path / "net")
     assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/net"])
+def test_a_file_in_the_folders_place_is_named_and_left_as_it_is(tmp_path, name):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"taken is a file; move it, or give another folder"):
+        save_pretrained(build_resnet(1, 1, 4), tmp_path / name)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_no_folder_at_all_is_not_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"folder='' names no folder; give one .* or '\.' for the current one"):
+        save_pretrained(build_resnet(1, 1, 4), "")
+    assert not list(tmp_path.iterdir())
+    save_pretrained(build_resnet(1, 1, 4), ".")
+    assert (tmp_path / "config.json").exists()
 
 
 def test_several_writers_of_one_folder_leave_whole_files_alone(tmp_path):
@@ -322,6 +365,7 @@ def test_a_release_leaves_out_what_is_on_the_hub_alone(tmp_path, monkeypatch):
     assert [folder.name for folder in release(tmp_path)] == [f"{row.name}.{card.tag}"]
 
 
+@pytest.mark.slow
 def test_a_release_is_pushed_with_its_tag_and_is_what_users_then_get(tmp_path):
     row, card = TRAINED[0]
     with Hub() as hub:

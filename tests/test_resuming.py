@@ -29,14 +29,19 @@ TINY = f"{TINY} {BARE}"
 # --- stopping and resuming
 
 
+def in_full(options):
+    """Options that the long tests alone take."""
+    return pytest.param(options, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        """--opt lookahead_momentum --decay-all --sched CosineAnnealingLR --sched-args '{"T_max": 4}'""",
-        """--opt adam --lr 0.01 --sched ReduceLROnPlateau --sched-args '{"patience": 1}'""",
-        """--opt rmsprop --lr 0.01 --sched StepLR --sched-args '{"step_size": 2}' --holdout 32""",
-        "--reload-best --keep-best --choose-on test --sched constant --clip-value 0.1",
-        "--augment-eval --rotate 15 --jitter 0.2 --flip random --sched cosine --ema 0.9",
+        in_full("""--opt lookahead_momentum --decay-all --sched CosineAnnealingLR --sched-args '{"T_max": 4}'"""),
+        in_full("""--opt adam --lr 0.01 --sched ReduceLROnPlateau --sched-args '{"patience": 1}'"""),
+        in_full("""--opt rmsprop --lr 0.01 --sched StepLR --sched-args '{"step_size": 2}' --holdout 32"""),
+        in_full("--reload-best --keep-best --choose-on test --sched constant --clip-value 0.1"),
+        in_full("--augment-eval --rotate 15 --jitter 0.2 --flip random --sched cosine --ema 0.9"),
         "--fast --augment-eval --translate 0.1 --pad constant --keep-best --choose-on test",
     ],
     ids=["cosine", "plateau", "step", "reload", "augmented", "fast"],
@@ -49,6 +54,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_numbers(options, tmp_path, m
     assert all(parts.get(name) == whole.get(name) for name in ("kept_epoch", "test_top1", "test_loss"))
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_numbers(tmp_path):
     """As above with a real kill; the plateau is the one schedule whose state is not the epoch alone."""
     options = f"""{TINY} --lr 0.1 --sched ReduceLROnPlateau --sched-args '{{"patience": 0}}' --epochs 8"""

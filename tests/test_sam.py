@@ -186,8 +186,8 @@ def test_a_radius_changes_the_weights(method, tmp_path):
     [
         "--sam 0.05 --clip 1 --mixup 0.4 --ema 0.9",
         "--asam 1 --fast --cutout 0.5 --sizes 16x1",
-        "--sam 0.05 --opt lookahead_momentum --clip-value 0.1",
-        "--asam 0.5 --precision bf16 --opt adam --lr 0.001",
+        pytest.param("--sam 0.05 --opt lookahead_momentum --clip-value 0.1", marks=pytest.mark.slow),
+        pytest.param("--asam 0.5 --precision bf16 --opt adam --lr 0.001", marks=pytest.mark.slow),
     ],
     ids=["sam", "asam", "lookahead", "bf16"],
 )

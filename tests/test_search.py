@@ -187,6 +187,10 @@ def test_results_are_a_sequence_that_prints_as_a_table():
         ({"objective": 3}, TypeError, "objective=3"),
         ({"objective": lambda spec: float("nan")}, ValueError, "the objective gave nan"),
         ({"objective": lambda spec: None}, TypeError, "the objective gave None"),
+        ({"objective": lambda spec: np.array([1.0])}, TypeError, r"the objective gave array\(\[1\.\]\)"),
+        ({"objective": lambda spec: np.complex64(1j)}, TypeError, "the objective gave .*; it must give a number"),
+        ({"objective": lambda spec: torch.zeros(2)}, TypeError, "the objective gave tensor"),
+        ({"objective": lambda spec: torch.tensor(1j)}, TypeError, "the objective gave tensor"),
         (
             {"objective": sum, "N": 4, "B": None, "C": None, "F": [1, 3, 5], "K": [1, 3]},
             ValueError,
@@ -273,6 +277,17 @@ def test_networks_that_their_norm_refuses_are_said_to_be_its_doing():
 def test_choices_may_be_arrays_and_tensors(choices):
     options = {"N": 2, "B": 1, "F": 3, "K": 1, "P": None, "se": None, "objective": "params"}
     assert list(search(C=choices, **options)) == list(search(C=[8, 16], **options))
+
+
+@pytest.mark.parametrize("score", [np.float32(1.5), np.array(1.5), torch.tensor(1.5), True, 2])
+def test_a_score_is_any_single_number(score):
+    assert len(search(**SMALL, objective=lambda spec: score, limit=2)) == 2
+
+
+def test_a_search_needs_no_standard_error_for_its_bars(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)  # as 2>&- leaves it
+    monkeypatch.setattr(searching, "measure_latency", lambda spec: 1.0)
+    assert len(search(max_latency=2, **SMALL, objective=lambda spec: 1.0, limit=2)) == 2
 
 
 def test_the_command_line_prints_the_table(capsys):

@@ -219,9 +219,7 @@ def test_max_params_refuses_before_building_and_says_by_how_much():
             build_resnet(2, 1, 8, max_params=nonsense)
 
 
-@pytest.mark.parametrize(
-    ("given", "missing"), [((), "N, B, C"), ((build_resnet(2, 1, 8),), "B, C"), ((3,), "B, C"), ((3, 2), "C")]
-)
+@pytest.mark.parametrize(("given", "missing"), [((), "N, B, C"), ((3,), "B, C"), ((3, 2), "C")])
 def test_what_describes_no_network_is_answered_with_what_does(given, missing):
     with pytest.raises(TypeError, match=rf"^{missing} missing, without which .* a spec \(model.spec\), or N, B, C"):
         budgetnets.count_params(*given)

@@ -39,3 +39,10 @@ def test_no_two_modules_import_each_other_even_inside_a_function():
 def test_no_module_imports_one_that_stands_behind_it():
     for place, name in enumerate(DIRECTION):
         assert not reached(name) & set(DIRECTION[place + 1 :]), name
+
+
+def test_a_type_checker_sees_the_public_names_alone():
+    """A module's __getattr__ tells it that every name is there, misspelt ones too."""
+    seen = [node.name for node in SOURCES["__init__"].body if isinstance(node, ast.FunctionDef)]
+    assert seen == ["__dir__"]
+    assert not hasattr(budgetnets, "nope")

@@ -95,6 +95,7 @@ def test_a_killed_run_resumes_to_the_same_weights(finished, tmp_path):
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_the_fast_path_resumes_to_the_same_weights_too(tmp_path):
     options = ["--fast", "--auto-augment", "trivial", "--cutout", 0.5, "--epochs", 2]
     run("train.py", *train_options(tmp_path / "whole", *options))

@@ -181,6 +181,8 @@ def test_list_models_filters_by_pattern_budget_and_weights():
     assert all(VARIANTS[name].params <= 2_000_000 for name in small)
     assert "resnet18_cifar" not in budgetnets.list_models(max_params=BUDGET)
     assert budgetnets.list_models("nothing*") == []
+    assert budgetnets.list_models("resnet9_cifar.*") == ["resnet9_cifar"]
+    assert budgetnets.list_models("resnet50_cifar.*") == []  # it has no weights
     with_weights = [f"{row.name}.{weights.tag}" for row in VARIANTS.values() for weights in row.weights]
     assert budgetnets.list_models(pretrained=True) == with_weights
     assert "budget_resnet" not in budgetnets.list_models()
@@ -197,6 +199,49 @@ def test_an_unknown_name_or_tag_is_answered_with_the_known_ones(call):
         getattr(budgetnets, call)("resnet_9_cifar")
     with pytest.raises(ValueError, match="resnet9_cifar has no weights tagged 'nonsense_c10'; it has"):
         getattr(budgetnets, call)("resnet9_cifar.nonsense_c10")
+
+
+SAVED = {
+    "create": "write 'local-dir:{0}'",
+    "card": "a saved network's card is the README.md",
+    "transforms": "load the network and give it itself: budgetnets.create('local-dir:{0}', pretrained=True)",
+    "measure_latency": "load the network and give it itself: budgetnets.create('local-dir:{0}', pretrained=True)",
+    "count_params": "load the network and give its spec: budgetnets.create('local-dir:{0}', pretrained=True).spec",
+    "verify": "only a variant's weights have a listed accuracy",
+}
+
+
+@pytest.mark.parametrize("call", SAVED)
+def test_a_saved_network_in_place_of_a_variant_is_answered_with_what_is_taken(call, tmp_path):
+    arguments = [tmp_path] if call == "verify" else []
+    for name in (str(tmp_path), f"local-dir:{tmp_path}") if call != "create" else (str(tmp_path),):
+        with pytest.raises(ValueError, match="not a variant; ") as caught:
+            getattr(budgetnets, call)(name, *arguments)
+        assert SAVED[call].format(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("budget_resnt",), "did you mean 'budget_resnet'"),
+        (("budget_resnet.x",), "'budget_resnet.x': budget_resnet has no weights of its own, and so no tags"),
+    ],
+)
+def test_the_generic_networks_name_is_suggested_and_has_no_tags(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        budgetnets.create(*arguments)
+
+
+@pytest.mark.parametrize("indices", [(9,), [0, 5], (-6,), 6, 0])
+def test_maps_that_a_network_has_not_are_answered_with_those_it_has(indices):
+    with pytest.raises(ValueError, match=r"the network's maps are 0 \(after the stem\) to 4"):
+        budgetnets.create("resnet9_cifar", features_only=True, out_indices=indices)
+
+
+@pytest.mark.parametrize(("indices", "reductions"), [((0, -1), [1, 8]), (2, [4, 8]), ([4], [8])])
+def test_maps_are_counted_from_either_end(indices, reductions):
+    model = budgetnets.create("resnet9_cifar", features_only=True, out_indices=indices)
+    assert model.feature_info.reduction() == reductions
 
 
 @pytest.mark.parametrize("name", [None, 3, b"resnet9_cifar"])

@@ -1,5 +1,6 @@
 """Weights are the published ones, from the place that was asked for, or there is a clear error; never a random net."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -237,6 +238,7 @@ def fill_cache(folder, row, card):
     return cached
 
 
+@pytest.mark.slow
 def test_offline_with_a_cold_cache_says_so_and_with_a_warm_one_works(tmp_path):
     row, card = TRAINED[0]
     program = f"import budgetnets; print(budgetnets.create({NAME!r}, pretrained=True).class_names[3])"
@@ -348,3 +350,20 @@ def test_a_registered_hash_is_checked_through_timm_too(monkeypatch, tmp_path):
     for create in (budgetnets.create, timm.create_model):
         with pytest.raises(WeightsIntegrity, match=r"expected 0000000000000000\.\.\."):
             create(row.name, pretrained=True, num_classes=5)
+
+
+@pytest.mark.parametrize("how", ["pretrained", "checkpoint_path", "context"])
+def test_weights_are_not_loaded_where_there_are_no_values(tmp_path, how):
+    save_file(timm.create_model(NAME).state_dict(), tmp_path / "mine.safetensors")
+    options = {"checkpoint_path": tmp_path / "mine.safetensors"} if how == "checkpoint_path" else {"pretrained": True}
+    options |= {} if how == "context" else {"device": "meta"}
+    place = torch.device("meta") if how == "context" else contextlib.nullcontext()
+    said = r"'meta' holds no values.*; load them on one that does \(device='cpu'\)"
+    with place, pytest.raises(ValueError, match=said):
+        budgetnets.create(NAME, **options)
+    assert budgetnets.create(NAME, device="meta").head.weight.is_meta
+
+
+def test_an_empty_checkpoint_path_does_not_leave_a_random_network():
+    with pytest.raises(ValueError, match="checkpoint_path='' names no file"):
+        budgetnets.create(NAME, checkpoint_path="")

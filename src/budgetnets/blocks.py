@@ -101,6 +101,10 @@ def make_skip(
 
     Source: He et al., "Deep Residual Learning" (arXiv 1512.03385), section 3.3, option B; K after report R2.
     """
+    # Before the identity too, so that what is given wrong does not pass in one network and fail in the next.
+    choice("norm", norm, tuple(NORMS))
+    in_width, out_width = integer("in_width", in_width, 1, MAX_WIDTH), integer("out_width", out_width, 1, MAX_WIDTH)
+    kernel_size, stride = odd("kernel_size", kernel_size, MAX_INPUT_SIZE), integer("stride", stride, 1, MAX_INPUT_SIZE)
     if stride == 1 and in_width == out_width:
         return nn.Identity()
     conv, norm_layer = conv_norm(in_width, out_width, kernel_size, stride, norm, device=device, dtype=dtype)

@@ -10,7 +10,7 @@ from typing import Any
 from .budget import spec_macs, spec_memory, spec_params
 from .rows import Reported, Variant, Weights
 from .spec import ResNetSpec
-from .variants import REPORTS, find_variant, find_weights
+from .variants import READ_CARD, REPORTS, find_variant, find_weights
 
 LIMITS = """\
 The network saw 32x32 images of its training set's classes alone. It names one of them for any image, also for one that
@@ -83,7 +83,7 @@ def card(name: str) -> Card:
     Raises:
         ValueError: an unknown name, answered with the nearest known one.
     """
-    row, weights = find_variant(name), find_weights(name)
+    row, weights = find_variant(name, READ_CARD), find_weights(name)
     return Card(
         name=row.name,
         spec=row.spec,

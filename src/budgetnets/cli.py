@@ -24,17 +24,18 @@ from .search_limits import LIMITS
 from .search_space import PER_LAYER
 from .searching import OBJECTIVES, search
 from .spec import BLOCK_EXPANSION, LETTERS, SE_PLACES, ResNetSpec
-from .variants import find_variant
+from .variants import GIVE_SPEC, find_variant
 from .verification import verify
 
 SEARCHED = ("N", *LETTERS)
 CLOSED_PIPE = 141  # what a shell reports of a tool whose reader has gone: 128 + SIGPIPE
+INTERRUPTED = 130  # and of one that Ctrl-C has ended: 128 + SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 1 for a failed verification, 2 for what could not be done.
 
-    141 is that of an output whose reader has gone, as in `list | head`.
+    141 is that of an output whose reader has gone, as in `list | head`, and 130 that of Ctrl-C.
     """
     args = _parser().parse_args(argv)
     try:
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         return CLOSED_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (TypeError, ValueError, OSError, ImportError, RuntimeError) as error:  # WeightsError is a RuntimeError
         print(f"budgetnets {args.command}: {error}", file=sys.stderr)
         return 2
@@ -207,7 +210,10 @@ def _count(args: argparse.Namespace) -> int:
     }
     if bool(args.name) == bool(letters):
         raise ValueError("give a variant's name, or the letters: count -N 3 -B 4,4,3 -C 64,128,256 -P 8")
-    spec = find_variant(args.name).spec.replace(**options) if args.name else ResNetSpec.from_dict(letters | options)
+    if args.name:
+        spec = find_variant(args.name, GIVE_SPEC).spec.replace(**options)
+    else:
+        spec = ResNetSpec.from_dict(letters | options)
     print(spec)
     print(f"\nparameters     {count_params(spec, max_params=args.max_params):>14,}")
     print(f"multiply-adds  {count_macs(spec):>14,}  for one image")
@@ -261,10 +267,13 @@ def _export(args: argparse.Namespace) -> int:
 def _latency(args: argparse.Namespace) -> int:
     torch.set_num_threads(integer("--threads", args.threads, 1, 1024))
     # A variant's time is that of any weights; what lies in a folder has to be read to be known.
-    networks = [
-        create(name, pretrained=True) if ":" in name and not name.endswith(ONNX_SUFFIX) else name
-        for name in args.networks
-    ]
+    networks: list[Any] = []
+    for name in args.networks:
+        is_file = name.lower().endswith(ONNX_SUFFIX)
+        is_source = ":" in name and not is_file
+        if not (is_file or is_source):
+            find_variant(name)  # which says how a folder is written here
+        networks.append(create(name, pretrained=True) if is_source else name)
     results = compare_latency(*networks, rounds=args.rounds)
     print(f"{'network':<36} {'ms':>9} {'times as fast':>14}")
     for name, found in zip(args.networks, results, strict=True):

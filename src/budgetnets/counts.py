@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .budget import check_budget, spec_macs, spec_memory, spec_params
-from .spec import ResNetSpec
-from .variants import find_variant
+from .spec import LETTERS, ResNetSpec
+from .variants import GIVE_SPEC, find_variant
+
+SIX = ("N", *LETTERS)
 
 
 def count_params(*network: Any, max_params: float | None = None, **options: Any) -> int:
@@ -52,9 +54,18 @@ def _resolve(network: tuple[Any, ...], max_params: float | None, options: dict[s
             raise TypeError(
                 f"{letters!r} after {str(first)!r}: give a variant's name or a spec alone, or N, B, C, F, K, P"
             )
-        spec = find_variant(first).spec if isinstance(first, str) else first
+        spec = find_variant(first, GIVE_SPEC).spec if isinstance(first, str) else first
         spec = spec.replace(**options) if options else spec
     else:
+        if network and isinstance(getattr(network[0], "spec", None), ResNetSpec):  # a network
+            raise TypeError(f"a {type(network[0]).__name__} is no spec; give that of the network: model.spec")
+        if len(network) > len(SIX):
+            raise TypeError(
+                f"{network[len(SIX) :]!r} after the six letters: give N, B, C, F, K, P, and options by their names"
+            )
+        twice = [letter for letter in SIX[: len(network)] if letter in options]
+        if twice:
+            raise TypeError(f"{', '.join(twice)} given twice, by place and by name; give each of N, B, C, F, K, P once")
         missing = [letter for i, letter in enumerate("NBC") if i >= len(network) and letter not in options]
         if missing:
             raise TypeError(

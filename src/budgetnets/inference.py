@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
 from .network import BudgetResNet
+from .spec import ResNetSpec
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -24,16 +25,21 @@ class InferenceNet(nn.Module):
         spec, class_names, pretrained_cfg, in_chans, num_classes: the original's.
     """
 
-    def __init__(self, net: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, net: BudgetResNet, dtype: torch.dtype) -> None:
         super().__init__()
         self.net = net
         self.dtype = dtype
-        for name in ("spec", "class_names", "pretrained_cfg", "in_chans", "num_classes"):
-            setattr(self, name, getattr(net, name, None))
+        # Casts in place of annotations, which torch.jit would read and not understand.
+        self.spec = cast("ResNetSpec | None", net.spec)
+        self.class_names = cast("tuple[str, ...] | None", net.class_names)
+        self.pretrained_cfg = net.pretrained_cfg
+        self.in_chans = net.in_chans
+        self.num_classes = net.num_classes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return fp32 logits of normalized float images, (B, in_chans, H, W) -> (B, num_classes)."""
-        if x.dim() == 4 and x.is_floating_point():  # anything else is the network's to refuse
+        # Anything else is the network's to refuse.
+        if isinstance(x, torch.Tensor) and x.dim() == 4 and x.is_floating_point():
             x = x.to(dtype=self.dtype, memory_format=torch.channels_last)
         return self.net(x).float()
 

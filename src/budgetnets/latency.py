@@ -15,10 +15,10 @@ from torch import nn
 from .checks import integer
 from .network import BudgetResNet
 from .spec import ResNetSpec
-from .variants import find_variant
+from .variants import GIVE_NETWORK, find_variant
 
 MOST_ROUNDS = 1_000_000
-ONNX_SUFFIX = ".onnx"
+ONNX_SUFFIX = ".onnx"  # in lower or upper case
 
 
 class Latency(NamedTuple):
@@ -103,7 +103,7 @@ def compare_latency(
 @contextlib.contextmanager
 def _runner(network: Any, image: torch.Tensor | None) -> Iterator[Callable[[], object]]:
     """Give what runs the network once; afterwards the network is as it was."""
-    if isinstance(network, Path) or (isinstance(network, str) and network.endswith(ONNX_SUFFIX)):
+    if isinstance(network, Path) or (isinstance(network, str) and network.lower().endswith(ONNX_SUFFIX)):
         yield _file_runner(Path(network), image)
         return
     model = _built(network)
@@ -160,7 +160,7 @@ def _file_runner(path: Path, image: torch.Tensor | None) -> Callable[[], object]
 def _built(network: Any) -> nn.Module:
     if isinstance(network, nn.Module):
         return network
-    spec = find_variant(network).spec if isinstance(network, str) else network
+    spec = find_variant(network, GIVE_NETWORK).spec if isinstance(network, str) else network
     if not isinstance(spec, ResNetSpec):
         raise TypeError(f"network={network!r} must be a model, a ResNetSpec, a variant's name or an ONNX file's path")
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are

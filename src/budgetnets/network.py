@@ -28,6 +28,11 @@ def check_images(x: torch.Tensor, in_chans: int) -> None:
     """Raise for input that is not normalized float images in (B, C, H, W); TorchScript, FX and export keep it."""
     if torch.jit.is_tracing():
         return
+    if not isinstance(x, torch.Tensor):  # TorchScript knows that it is one, and leaves this out
+        raise TypeError(
+            f"the images are of type {type(x).__name__}; give a tensor, of a picture: "
+            "budgetnets.transforms(name)(image).unsqueeze(0)"
+        )
     if x.dim() == 3:
         raise ValueError(f"the images have shape {list(x.shape)}; add the batch dimension: images.unsqueeze(0)")
     if x.dim() != 4:
@@ -60,6 +65,7 @@ class BudgetResNet(nn.Module):
         class_names: what the classifier's outputs mean, where that is known, else None.
 
     Raises:
+        TypeError: no spec.
         ValueError: more than 500 million parameters, or an unknown pool.
     """
 
@@ -72,6 +78,11 @@ class BudgetResNet(nn.Module):
         dtype: Dtype = None,
     ) -> None:
         super().__init__()
+        if not isinstance(spec, ResNetSpec):
+            raise TypeError(
+                f"spec={spec!r} must be a ResNetSpec; budgetnets.create takes a variant's name, build_resnet the "
+                "letters N, B, C, ..., and ResNetSpec.from_dict a dictionary of them"
+            )
         check_budget(spec, MOST_PARAMS)
         choice("global_pool", global_pool, POOL_TYPES)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -152,7 +163,7 @@ class BudgetResNet(nn.Module):
         """Return the logits of normalized float images, (B, in_chans, H, W) -> (B, num_classes).
 
         Raises:
-            TypeError: the images are not floats.
+            TypeError: the images are no tensor of floats.
             ValueError: they have another shape.
         """
         return self.forward_head(self.forward_features(x))
@@ -261,7 +272,10 @@ class BudgetResNet(nn.Module):
         self.head = self._make_head({"device": reference.device, "dtype": reference.dtype}).train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its maps: less memory, more time."""
+        """Recompute each block in the backward pass instead of keeping its maps: less memory, more time.
+
+        The running statistics of BatchNorms inside the blocks are then updated twice in each step.
+        """
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> Dict[str, str]:  # noqa: UP006
@@ -272,8 +286,14 @@ class BudgetResNet(nn.Module):
         """Load as torch does, after refusing what torch would let through: integer or complex tensors, NaN, infinity.
 
         Raises:
+            TypeError: no state dict.
             WeightsMismatch: such a tensor; nothing is loaded then.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"the state dict is a {type(state_dict).__name__}; give a mapping from names to tensors. A file is to "
+                "be loaded first: safetensors.torch.load_file(path), or torch.load(path, weights_only=True)"
+            )
         check_values(state_dict, self.state_dict(), "the state dict")
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
@@ -313,20 +333,36 @@ def _feature_info(spec: ResNetSpec) -> list[dict[str, Any]]:
 def timm_config(spec: ResNetSpec) -> dict[str, Any]:
     """Return timm's pretrained_cfg for a network of the family, without weights.
 
-    `crop_pct` is 1.0: timm's default of 0.875 would enlarge a 32-pixel image to 36 and crop it.
+    `crop_pct` is 1.0: timm's default of 0.875 would enlarge a 32-pixel image to 36 and crop it. Mean and std are those
+    of CIFAR-10, averaged for grey images; what images of other channels are normalized by, only their owner knows.
     """
+    normalization: dict[str, Any] = {}
+    if spec.in_chans in (1, 3):
+        normalization = {"mean": CIFAR10_MEAN, "std": CIFAR10_STD}
+    if spec.in_chans == 1:
+        normalization = {key: (sum(values) / len(values),) for key, values in normalization.items()}
     return {
         "input_size": (spec.in_chans, spec.input_size, spec.input_size),
         "pool_size": (spec.final_size, spec.final_size),
         "num_classes": spec.num_classes,
         "crop_pct": 1.0,
         "interpolation": "bilinear",
-        "mean": CIFAR10_MEAN,
-        "std": CIFAR10_STD,
         "first_conv": "stem.conv",
         "classifier": "head",
         "license": "apache-2.0",
+        **normalization,
     }
+
+
+def drop_foreign_normalization(config: dict[str, Any], in_chans: int) -> None:
+    """Take mean and std out of a pretrained_cfg whose images have neither 1 nor 3 channels, unless they have as many.
+
+    What stands there then is CIFAR-10's, or ImageNet's, which timm gives whoever has none.
+    """
+    counts = {len(value) if isinstance(value := config.get(key), list | tuple) else 0 for key in ("mean", "std")}
+    if in_chans not in (1, 3) and counts != {in_chans}:
+        config.pop("mean", None)
+        config.pop("std", None)
 
 
 def build_resnet(

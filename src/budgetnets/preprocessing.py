@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .network import timm_config
-from .variants import find_variant, find_weights
+from .variants import GIVE_NETWORK, find_variant, find_weights
 
 ON_THE_WAY = {"La": "LA", "LAB": "RGB"}  # modes that PIL does not take to both RGB and L in one step
 
@@ -39,7 +39,7 @@ def transforms(name: str | nn.Module) -> Callable[[Any], torch.Tensor]:
         if not config:
             raise TypeError("the network has no pretrained_cfg; give a variant's name, or a network made by create()")
     else:
-        config = timm_config(find_variant(name).spec)
+        config = timm_config(find_variant(name, GIVE_NETWORK).spec)
         weights = find_weights(name)
         if weights:
             config |= {"mean": weights.mean, "std": weights.std}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from .cards import hub_card, user_card
 from .checks import first_line
 from .hub import CONFIG_FILENAME, HUB_FILENAME
 from .inference import own_copy
-from .network import GENERIC_NAME, BudgetResNet
+from .network import GENERIC_NAME, BudgetResNet, drop_foreign_normalization
 from .registry import create
 from .rows import Variant, Weights
 from .spec import OPTIONS
@@ -59,7 +60,8 @@ def save_pretrained(
 
     Raises:
         TypeError: not a network of the family, class names that are no strings, or an accuracy that is no number.
-        ValueError: another number of class names than classes, or an accuracy outside 0 to 100.
+        ValueError: another number of class names than classes, an accuracy outside 0 to 100, or an empty folder name.
+        FileExistsError: a file stands in the folder's place.
         WeightsMismatch: what would be written is not the network, such as after its layers were changed by hand.
     """
     network = _checked_network(model)
@@ -67,6 +69,8 @@ def save_pretrained(
     names = _checked_class_names(network, class_names)
     if top1 is not None:
         _check_top1(top1)
+    if not str(folder):
+        raise ValueError("folder='' names no folder; give one to be made, such as 'net', or '.' for the current one")
     text = user_card(
         network.spec,
         network.global_pool.pool_type,
@@ -183,6 +187,8 @@ def _write_folder(
 ) -> None:
     from timm.models import save_for_hf
 
+    if file := next((path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir()), None):
+        raise FileExistsError(f"folder={str(folder)!r}: {file} is a file; move it, or give another folder")
     contiguous = own_copy(network).to(memory_format=torch.contiguous_format)  # safetensors takes nothing else
     contiguous._model_args = {}  # timm's record knows neither pruning nor which arguments were for the weights alone
     # What its configuration says otherwise is of the weights that it was created with, or would have been.
@@ -191,13 +197,26 @@ def _write_folder(
     config: dict[str, Any] = {"pretrained_cfg": {"architecture": architecture}}
     if class_names:
         config["label_names"] = list(class_names)
+    drop_foreign_normalization(contiguous.pretrained_cfg, contiguous.in_chans)
+    unknown = [key for key in ("mean", "std") if not contiguous.pretrained_cfg.get(key)]
+    data = dict.fromkeys(unknown, (0.5,))  # in place of ImageNet's, which timm writes otherwise; it is taken out again
     with tempfile.TemporaryDirectory() as scratch:
-        save_for_hf(contiguous, scratch, model_config=config, model_args=arguments, safe_serialization=True)
+        save_for_hf(
+            contiguous, scratch, model_config=config, model_args=arguments, safe_serialization=True, data_config=data
+        )
+        _leave_out(unknown, Path(scratch) / CONFIG_FILENAME)
         _check_reload(network, scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG_FILENAME, HUB_FILENAME):
             _replace(folder / name, (Path(scratch) / name).read_bytes())
     _replace(folder / CARD_FILENAME, text.encode())
+
+
+def _leave_out(keys: Sequence[str], path: Path) -> None:
+    """Write null for keys of a config.json, to which timm gives its own values where they are not there at all."""
+    config = json.loads(path.read_text())
+    config["pretrained_cfg"] |= dict.fromkeys(keys)
+    path.write_text(json.dumps(config, indent=2))
 
 
 def _architecture_and_arguments(network: BudgetResNet) -> tuple[str, dict[str, Any]]:

@@ -17,12 +17,12 @@ from torch.overrides import TorchFunctionMode
 from .budget import check_budget
 from .checks import cost_limit
 from .hub import fetch_folder
-from .network import GENERIC_NAME, BudgetResNet, timm_config
+from .network import GENERIC_NAME, BudgetResNet, drop_foreign_normalization, timm_config
 from .rows import Variant, Weights
 from .spec import LETTERS, OPTIONS, ResNetSpec
 from .state import WeightsIntegrity, check_state_dict
 from .variants import VARIANTS, find_weights
-from .weights import check_config, check_foreign, hub_id, published_name, read_file, registered_state_dict
+from .weights import check_config, check_device, check_foreign, hub_id, published_name, read_file, registered_state_dict
 
 TIMM_MODULE = "budgetnets"  # what timm.list_models(module=...) calls the zoo
 SMALL_DEFAULT = {"N": 3, "B": 1, "C": [16, 32, 64]}  # what budget_resnet builds when it is told nothing
@@ -67,7 +67,7 @@ def create(
         **kwargs: `num_classes`, `in_chans`, `features_only`, `global_pool`, `drop_rate`, ... as timm takes them.
 
     Raises:
-        ValueError: an unknown name, answered with the nearest known one.
+        ValueError: an unknown name, answered with the nearest known one; or weights asked for on the device "meta".
         WeightsUnavailable, WeightsIntegrity, WeightsMismatch: the weights cannot be had as they were published.
     """
     if not isinstance(name, str):
@@ -84,16 +84,21 @@ def create(
         options = {"cache_dir": kwargs.pop("cache_dir", None), "local_files_only": local_files_only}
         place, repo = "local-dir", fetch_folder(repo, revision or named or None, weights=pretrained, **options)
         name = f"local-dir:{repo}"
-    elif not repo and name.partition(".")[0] != GENERIC_NAME:
-        find_weights(name)
+    elif not repo and name.startswith(f"{GENERIC_NAME}."):
+        raise ValueError(f"{name!r}: {GENERIC_NAME} has no weights of its own, and so no tags; write {GENERIC_NAME!r}")
+    elif not repo and name != GENERIC_NAME:
+        find_weights(name, others=(GENERIC_NAME,))
         kwargs |= {"local_files_only": True} if local_files_only else {}
     if place == "local-dir":
         check_config(repo)
     # A checkpoint that the caller names takes the place of the registered weights, which need not exist then. It is
     # read here: timm reads it after our entry point, and its errors may be empty.
     checkpoint = kwargs.pop("checkpoint_path", None)
+    if checkpoint is not None and not checkpoint:
+        raise ValueError(f"checkpoint_path={checkpoint!r} names no file; give a weight file's path, or leave it out")
     model = timm.create_model(name, pretrained=pretrained and not checkpoint, **kwargs)
     if checkpoint:
+        check_device(model)
         state = read_file(name, checkpoint)
         check_state_dict(state, model.state_dict(), f"{name}: {checkpoint}")
         model.load_state_dict(state)
@@ -116,8 +121,20 @@ def list_models(filter: str = "", pretrained: bool = False, max_params: float | 
         raise TypeError(f"filter={filter!r} must be a shell pattern, a string such as 'resnet9*'")
     most = None if max_params is None else cost_limit("max_params", max_params)
     rows = [row for row in VARIANTS.values() if most is None or row.params <= most]
-    names = [f"{row.name}.{w.tag}" for row in rows for w in row.weights] if pretrained else [row.name for row in rows]
-    return [name for name in names if not filter or any(fnmatch.fnmatch(name, p) for p in (filter, f"{filter}.*"))]
+    names = []
+    for row in rows:
+        tagged = [f"{row.name}.{weights.tag}" for weights in row.weights]
+        # A pattern of the variant's name finds all its weights, and one of a tag the variant that has it.
+        matching = [name for name in tagged if _matches(filter, row.name, name)]
+        if pretrained:
+            names += matching
+        elif matching or _matches(filter, row.name):
+            names.append(row.name)
+    return names
+
+
+def _matches(pattern: str, *names: str) -> bool:
+    return not pattern or any(fnmatch.fnmatch(name, pattern) for name in names)
 
 
 def register_all() -> None:
@@ -178,6 +195,8 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
     pretrained_cfg = kwargs.pop("pretrained_cfg", None)
     local_files_only = kwargs.pop("local_files_only", False)
     given = _as_dict(pretrained_cfg) | overlay
+    if kwargs.get("features_only"):
+        _check_out_indices(kwargs.get("out_indices"), spec.num_layers + 1)
     weights = state = None
     if pretrained and (published := published_name(name, given)):
         weights, state = registered_state_dict(published, kwargs.get("cache_dir"), local_files_only)
@@ -211,6 +230,7 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
         model._model_args = {}  # the name says it all
     config: Any = model.pretrained_cfg
     config.pop("state_dict", None)  # it was only handed over; a copy would go into every pickle
+    drop_foreign_normalization(config, getattr(model, "in_chans", spec.in_chans))
     if given.get("source"):
         config["source"] = given["source"]
     if "input_size" in kwargs and "input_size" not in overlay:  # images come in the size that the network is built for
@@ -222,6 +242,21 @@ def _create(name: str, spec: ResNetSpec, pretrained: bool, kwargs: dict[str, Any
     if isinstance(names, list | tuple) and isinstance(model, BudgetResNet) and len(names) == model.num_classes:
         model.class_names = tuple(names)
     return model
+
+
+def _check_out_indices(indices: Any, num_maps: int) -> None:
+    """Refuse maps that the network has not, for which timm has an IndexError without a message."""
+    if indices is None:
+        return
+    try:
+        wanted = list(indices)
+    except TypeError:  # one integer: the last n
+        wanted = list(range(-indices, 0))
+    if not wanted or not all(-num_maps <= index < num_maps for index in wanted):
+        raise ValueError(
+            f"out_indices={indices!r}: the network's maps are 0 (after the stem) to {num_maps - 1}; give some of "
+            f"these, or 1 to {num_maps} as one number for the last so many"
+        )
 
 
 def _as_dict(pretrained_cfg: Any) -> dict[str, Any]:

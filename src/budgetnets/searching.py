@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from . import vectorized
 from .checks import did_you_mean, integer
 from .latency import measure_latency
 from .prediction import Predictor, features, features_of, load_predictor
+from .progress import bar as progress_bar
 from .search_limits import LIMITS, checked_latency, checked_limits, no_network, nothing_fits, too_slow
 from .search_results import SearchResult, SearchResults
 from .search_space import GROWTHS, KERNELS, LARGEST_COUNT, LAYERS, POOLS, SKIP_KERNELS, Space, make_space
@@ -136,7 +136,7 @@ def _fitting(space: Space, limits: dict[str, int]) -> Iterator[_Counted]:
         ValueError: at the end, if there was none.
     """
     found, tried, smallest, least = 0, 0, None, dict.fromkeys(LIMITS, LARGEST_COUNT)
-    with tqdm(total=len(space), desc="search", unit=" networks", unit_scale=True, delay=1, leave=False) as bar:
+    with progress_bar(total=len(space), desc="search", unit=" networks", unit_scale=True, delay=1) as bar:
         for size, networks in space.chunks():
             bar.update(size)
             tried += len(networks.se)
@@ -182,7 +182,7 @@ def _ranked_by_calls(fitting: Iterator[_Counted], objective: Callable[[ResNetSpe
                 f"more than {MOST_CALLS:,} networks are within the limits, and the objective is called for each; "
                 "give lower limits or fewer choices for the letters"
             )
-    with tqdm(total=total, desc="objective", unit=" networks", delay=1, leave=False) as bar:
+    with progress_bar(total=total, desc="objective", unit=" networks", delay=1) as bar:
         for counted in chunks:
             scores = np.empty(len(counted.params))
             for i in range(len(scores)):
@@ -193,14 +193,18 @@ def _ranked_by_calls(fitting: Iterator[_Counted], objective: Callable[[ResNetSpe
 
 def _checked_score(objective: Callable[[ResNetSpec], float], spec: ResNetSpec) -> float:
     score = objective(spec)
-    if not hasattr(score, "__float__"):
+    # NumPy takes an array of one element for a number, with a warning, and cuts a complex number's second part off.
+    if not hasattr(score, "__float__") or np.ndim(score) or isinstance(score, np.complexfloating):
         raise TypeError(f"the objective gave {score!r}; it must give a number")
-    if math.isnan(score):
-        raise ValueError(f"the objective gave {score!r} for {spec.to_dict()}; it must give a number that can be ranked")
     try:
-        return float(score)
+        number = float(score)
     except OverflowError:
         raise ValueError(f"the objective gave a whole number too large to be ranked for {spec.to_dict()}") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"the objective gave {score!r}; it must give a number ({error})") from error
+    if math.isnan(number):
+        raise ValueError(f"the objective gave {score!r} for {spec.to_dict()}; it must give a number that can be ranked")
+    return number
 
 
 def _best(ranked: Iterator[_Ranked], count: int) -> list[SearchResult]:
@@ -256,7 +260,7 @@ def _within_latency(
 ) -> list[SearchResult]:
     """Return the candidates that are fast enough on this machine, measured in their order until there are `limit`."""
     passed, fastest = [], (math.inf, 0)
-    for candidate in tqdm(candidates, desc="latency", unit=" networks", delay=1, leave=False):
+    for candidate in progress_bar(candidates, desc="latency", unit=" networks", delay=1):
         latency = measure_latency(candidate.spec)
         fastest = min(fastest, (latency, candidate.macs))
         if latency <= max_latency:

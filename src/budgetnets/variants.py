@@ -7,7 +7,7 @@ cards follow.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -197,8 +197,21 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
 )
 
 
-def find_variant(name: str) -> Variant:
+# What to do with a network that is no variant but lies elsewhere; it depends on what the caller takes.
+WRITE_SOURCE = "write {source!r}"
+GIVE_NETWORK = "load the network and give it itself: budgetnets.create({source!r}, pretrained=True)"
+GIVE_SPEC = "load the network and give its spec: budgetnets.create({source!r}, pretrained=True).spec"
+VARIANTS_ALONE = "only a variant's weights have a listed accuracy"
+READ_CARD = "a saved network's card is the README.md beside its weights"
+
+
+def find_variant(name: str, elsewhere: str = WRITE_SOURCE, others: Sequence[str] = ()) -> Variant:
     """Return the row of a variant, by its name with or without a weights' tag.
+
+    Args:
+        name: of the variant.
+        elsewhere: the remedy where the name is a folder, or one of timm's "local-dir:" and "hf-hub:" names.
+        others: names that the caller takes besides the variants'.
 
     Raises:
         ValueError: an unknown name, answered with the nearest known one; or a tag that the variant has not.
@@ -207,9 +220,12 @@ def find_variant(name: str) -> Variant:
         raise TypeError(f"name={name!r} must be a variant's name, a string such as 'resnet9_cifar'")
     bare, _, tag = name.partition(".")
     if bare not in VARIANTS:
-        if os.path.isdir(name):
-            raise ValueError(f"{name!r} is a folder, not a variant; for the network in it, write 'local-dir:{name}'")
-        raise ValueError(f"unknown variant {name!r}{did_you_mean(bare, VARIANTS)} There are {', '.join(VARIANTS)}")
+        is_source = name.partition(":")[0] in ("local-dir", "hf-hub", "hf_hub")
+        if is_source or os.path.isdir(name):
+            remedy = elsewhere.format(source=name if is_source else f"local-dir:{name}")
+            raise ValueError(f"{name!r} is a {'saved network' if is_source else 'folder'}, not a variant; {remedy}")
+        known = (*VARIANTS, *others)
+        raise ValueError(f"unknown variant {name!r}{did_you_mean(bare, known)} There are {', '.join(known)}")
     row = VARIANTS[bare]
     tags = [weights.tag for weights in row.weights]
     if tag and tag not in tags:
@@ -218,11 +234,13 @@ def find_variant(name: str) -> Variant:
     return row
 
 
-def find_weights(name: str) -> Weights | None:
+def find_weights(name: str, elsewhere: str = WRITE_SOURCE, others: Sequence[str] = ()) -> Weights | None:
     """Return the card of the weights that a name means: those of its tag, else the variant's default, if it has any.
+
+    Arguments as `find_variant`.
 
     Raises:
         ValueError: an unknown variant or tag.
     """
-    row, tag = find_variant(name), name.partition(".")[2]
+    row, tag = find_variant(name, elsewhere, others), name.partition(".")[2]
     return next((weights for weights in row.weights if tag in ("", weights.tag)), None)

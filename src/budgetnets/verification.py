@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from .checks import integer
+from .progress import bar
 from .registry import create
 from .state import WeightsUnavailable
-from .variants import find_variant, find_weights
+from .variants import VARIANTS_ALONE, find_variant, find_weights
 
 MOST_IMAGES = 1_000_000  # at a time: a cap for typing mistakes
 TOLERANCE = 0.02  # percentage points; two images of 10,000, for the rounding of other machines' arithmetic
@@ -81,7 +82,7 @@ def verify(
         FileNotFoundError: the test set is not under `root`, or is not the published one.
         WeightsUnavailable, WeightsIntegrity, WeightsMismatch: the weights cannot be had as they were published.
     """
-    row, weights = find_variant(name), find_weights(name)
+    row, weights = find_variant(name, VARIANTS_ALONE), find_weights(name)
     if weights is None:
         raise WeightsUnavailable(f"{row.name} has no trained weights, so there is nothing to verify.")
     batch_size = integer("batch_size", batch_size, 1, MOST_IMAGES)
@@ -128,12 +129,10 @@ def predict(
     progress: bool = True,
 ) -> torch.Tensor:
     """Return the network's logits (n, classes) of uint8 images (n, 3, H, W); `flip`: their and their mirrors' mean."""
-    from tqdm import tqdm
-
     device = next(model.parameters()).device
     offset, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
     logits = []
-    for batch in tqdm(images.split(batch_size), desc=f"test set, {device}", disable=not progress, leave=False):
+    for batch in bar(images.split(batch_size), desc=f"test set, {device}", disable=not progress):
         x = batch.to(device).float().div(255)  # (B, 3, H, W), 0..1
         x = (x - offset) / scale
         y = (model(x) + model(x.flip(3))) / 2 if flip else model(x)

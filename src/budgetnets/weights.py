@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from timm.models import PretrainedCfg, is_model, load_state_dict
 from timm.models._hub import load_model_config_from_path, load_state_dict_from_path
+from torch import nn
 
 from . import hub
 from .checks import MAX_WIDTH, integer
@@ -154,6 +155,15 @@ def check_config(folder: str | Path) -> None:
         ) from error
 
 
+def check_device(model: nn.Module) -> None:
+    """Raise ValueError for a network on the device "meta", into which torch loads nothing, with a warning alone."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError(
+            "the device 'meta' holds no values, so no weights can be loaded there; load them on one that does "
+            "(device='cpu') and move the network, or leave pretrained and checkpoint_path out"
+        )
+
+
 def check_foreign(state: Mapping[str, torch.Tensor], model: BudgetResNet) -> dict[str, torch.Tensor]:
     """Check a state dict from any source against the network that it is for; timm calls this before it loads.
 
@@ -161,8 +171,10 @@ def check_foreign(state: Mapping[str, torch.Tensor], model: BudgetResNet) -> dic
     agree, so that a file for another network never leaves a random one behind.
 
     Raises:
+        ValueError: the network is on the device "meta".
         WeightsMismatch: other names, shapes or dtypes, or values that are not finite.
     """
+    check_device(model)
     expected = dict(model.state_dict())
     config: Mapping[str, Any] = getattr(model, "pretrained_cfg", {})
     classes = config.get("num_classes", 0)  # the source's; timm leaves its classifier out where the network has others
