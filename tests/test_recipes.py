@@ -48,7 +48,7 @@ SCRIPTS = {
     "R4": (SGD, {"momentum": 0.9, "weight_decay": 1e-4, "lr": 0.008}, COSINE_200, 200),
     "R4-base": (SGD, {"momentum": 0.9, "weight_decay": 1e-4, "lr": 0.008}, COSINE_200, 200),
 }
-DEEPEST = ("R3-101", "R3-152")
+DEEPEST = ("R3-34", "R3-50", "R3-101", "R3-152")
 TINY = f"{TINY} {BARE}"
 
 
