@@ -70,6 +70,7 @@ def test_where_the_teacher_has_the_whole_loss_the_labels_do_not_count(teacher, t
     assert_same_weights(tmp_path / "hard", tmp_path / "soft")
 
 
+@pytest.mark.slow
 def test_a_network_comes_nearer_to_its_teacher_than_without_one(teacher, tmp_path):
     """A teacher of decided answers, whose classifier is made 30 times as steep."""
     steep = {name: value * (30 if name == "head.weight" else 1) for name, value in weights(teacher).items()}
@@ -106,6 +107,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_numbers(options, teacher, tm
     assert_resumes_after(3, options, tmp_path, monkeypatch)  # in the second epoch
 
 
+@pytest.mark.slow
 def test_a_variant_with_weights_teaches_in_mixed_precision(tmp_path):
     """What is learned is nearly what fp32 learns: the loss of the whole run."""
     from accelerate.state import AcceleratorState

@@ -175,6 +175,7 @@ def test_finetuning_takes_every_kind_of_picture_and_says_what_it_leaves_out(two_
     assert sum(read_log(tmp_path / "run")["images"]) == 2 * 40 + 3
 
 
+@pytest.mark.slow
 def test_finetuning_refuses_options_without_effect(two_classes, tmp_path):
     decay = start("finetune.py", two_classes, "--out", tmp_path / "run", "--freeze", "--layer-decay", 0.5)
     assert "--layer-decay 0.5 has no effect with --freeze" in refused(decay, status=2)
@@ -184,6 +185,7 @@ def test_finetuning_refuses_options_without_effect(two_classes, tmp_path):
     assert "--holdout 0.3 has no effect" in refused(share, status=2)
 
 
+@pytest.mark.slow
 def test_finetuning_refuses_an_unknown_model_and_a_folder_that_holds_a_run(tuned, two_classes, tmp_path):
     unknown = start("finetune.py", two_classes, "--out", tmp_path / "run", "--model", "resnet9_cifra", *QUICK)
     repeated = start("finetune.py", two_classes, "--out", tuned[0], *QUICK)

@@ -129,6 +129,7 @@ def test_what_was_not_trained_is_not_predicted(fitted, monkeypatch):
     assert search(**SMALL, num_classes=100, limit=1)[0].accuracy is not None
 
 
+@pytest.mark.slow
 def test_too_few_runs_and_noise_for_the_package_are_refused(tmp_path):
     table = made_up_table()
     (tmp_path / "few.json").write_text(json.dumps(table | {"rows": table["rows"][:5]}))

@@ -215,6 +215,7 @@ def test_the_best_epoch_on_the_holdout_is_kept_and_the_test_set_waits_for_the_en
     assert log["test_top1"] == pytest.approx(fake_test_accuracy(out), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_test_set_can_be_left_alone(tmp_path):
     out = tmp_path / "run"
     run("train.py", *train_options(out, "--holdout", 64, "--epochs", 1, "--test", "never"))
