@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .network import timm_config
+from .timm_config import timm_config
 from .variants import GIVE_NETWORK, find_variant, find_weights
 
 ON_THE_WAY = {"La": "LA", "LAB": "RGB"}  # modes that PIL does not take to both RGB and L in one step

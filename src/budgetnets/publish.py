@@ -19,11 +19,12 @@ from .cards import hub_card, user_card
 from .checks import first_line
 from .hub import CONFIG_FILENAME, HUB_FILENAME
 from .inference import own_copy
-from .network import GENERIC_NAME, BudgetResNet, drop_foreign_normalization
+from .network import GENERIC_NAME, BudgetResNet
 from .registry import create
 from .rows import Variant, Weights
 from .spec import OPTIONS
 from .state import WeightsError, WeightsIntegrity, WeightsMismatch
+from .timm_config import drop_foreign_normalization
 from .variants import VARIANTS
 from .weights import bundled_path
 

@@ -17,10 +17,11 @@ from torch.overrides import TorchFunctionMode
 from .budget import check_budget
 from .checks import cost_limit
 from .hub import fetch_folder
-from .network import GENERIC_NAME, BudgetResNet, drop_foreign_normalization, timm_config
+from .network import GENERIC_NAME, BudgetResNet
 from .rows import Variant, Weights
 from .spec import LETTERS, OPTIONS, ResNetSpec
 from .state import WeightsIntegrity, check_state_dict
+from .timm_config import drop_foreign_normalization, timm_config
 from .variants import VARIANTS, find_weights
 from .weights import check_config, check_device, check_foreign, hub_id, published_name, read_file, registered_state_dict
 
