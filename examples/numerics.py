@@ -32,7 +32,8 @@ def memory_format(model, device):
 def share_statistics(accelerator, networks):
     """Give all processes the mean of their BatchNorm statistics, so that what is evaluated is what is written.
 
-    On a CPU each process normalizes by its own images; on GPUs all have the same statistics anyway.
+    On a CPU each process normalizes by its own images; on GPUs all have the same statistics anyway. The networks have
+    the same order in all processes, since these meet at each buffer.
     """
     if accelerator.num_processes > 1:
         for network in networks:

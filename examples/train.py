@@ -201,7 +201,7 @@ def train(args, accelerator):
             if ema:
                 ema.update(raw, step=step)
             totals += torch.stack([(logits.argmax(1) == labels).sum(), loss * len(labels)])
-        numerics.share_statistics(accelerator, {raw, result})
+        numerics.share_statistics(accelerator, [raw, result])
         seen, hits, loss_sum = accelerator.reduce(torch.cat([totals.new_tensor([seen]), totals])).tolist()
         entry = {"epoch": epoch, "size": size, "lr": optimizer.param_groups[0]["lr"], "train_loss": loss_sum / seen}
         entry |= {"train_top1": 100 * hits / seen, "train_seconds": round(time.perf_counter() - started, 1)}

@@ -255,13 +255,13 @@ def test_two_processes_reach_the_weights_of_one(tmp_path, path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [[], ["--fast"]], ids=["usual", "fast"])
+@pytest.mark.parametrize("path", [["--ema", 0], ["--fast", "--ema", 0.5]], ids=["usual", "fast, averaged"])
 def test_the_accuracy_that_two_processes_log_is_that_of_the_network_that_they_write(tmp_path, path):
     """Each of them normalizes by images of its own while it trains."""
     from accelerate import Accelerator
 
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
-    options = ["--epochs", 1, "--lr", 0.5, "--ema", 0, "--warmup", 0, *path]
+    options = ["--epochs", 1, "--lr", 0.5, "--warmup", 0, *path]
     run("train.py", *train_options(tmp_path / "run", *options), launcher=two)
     logged = read_log(tmp_path / "run")["epochs"][-1]
     arguments = list(map(str, train_options(tmp_path / "again", *options)))
